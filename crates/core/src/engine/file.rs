@@ -1,0 +1,221 @@
+//! Sessions in files, laid out as by Django's `file` engine: one file a session, named by cookie and key.
+
+mod directory;
+mod sweep;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SessionKey;
+use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::wire::expiry::Lifetime;
+use directory::{Directory, Temporary, new_file};
+
+/// How long a file with this content lives. Django keeps no expiry beside a file: it follows from the data in it and
+/// from when it was modified.
+///
+/// It is asked for every file that is read or written, and must have an answer for any bytes. For an empty file it is
+/// not asked: Django leaves one behind if it dies while it makes a session, and never counts it as expired.
+pub type Dating = Arc<dyn Fn(&[u8]) -> Lifetime + Send + Sync>;
+
+/// A store in a directory, which Django's `file` engine can share.
+///
+/// - **Whole or not at all.** A file is replaced by a rename: a reader, and a crash of the process at any moment,
+///   meets either the former content or the new one. With [`with_sync`](Self::with_sync) that holds for a loss of
+///   power too.
+/// - **Compare-and-swap** holds between threads and between processes: who replaces, touches or deletes a file has an
+///   exclusive lock on it. Django takes no lock: a save or a deletion of its own that falls between our last look at a
+///   file and our rename, some microseconds later, is overwritten.
+/// - **Private.** Files are for their owner alone, mode 0600.
+/// - **A failure is an error.** A full disk, an unreadable file or a directory that was removed is
+///   [`ErrorKind::Unavailable`], never a missing session; the former content stays.
+///
+/// Expiry is Django's: from the data, or from the file's time of modification and `SESSION_COOKIE_AGE`, in whole
+/// seconds rounded down, so that a session with less than one second left has expired. `replace` renews a file that
+/// has expired and still stands, as Django's save does.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use cloakroom_core::{Clock, engine::file::FileStore, wire::expiry::Lifetime};
+/// # let directory = std::env::temp_dir();
+/// // Two weeks from the last save, whatever the data says. (A site asks its codec and `ExpiryRules`.)
+/// let lifetime = Arc::new(|_: &[u8]| Lifetime::Sliding(1_209_600));
+/// let store = FileStore::new(directory, "sessionid", Clock::system(), lifetime)?;
+/// # Ok::<(), cloakroom_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct FileStore(Arc<Directory>);
+
+impl FileStore {
+    /// A store of files in `directory` whose names begin with `prefix`, which is the cookie's name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the directory does not exist, is no directory, is not writable, or is on a file
+    /// system without locks. Each is tried and not guessed: root may write whatever a file's mode says, and nobody to
+    /// what is mounted read-only.
+    pub fn new(directory: impl Into<PathBuf>, prefix: &str, clock: Clock, lifetime: Dating) -> Result<Self> {
+        Directory::open(directory.into(), prefix, clock, lifetime).map(|directory| Self(Arc::new(directory)))
+    }
+
+    /// Whether each save waits until it is on the disk (`fsync` of the file and the directory).
+    ///
+    /// Without it, which is the default and Django's way, a crash or `kill -9` of the process loses nothing that was
+    /// acknowledged, but a loss of power can undo the last seconds.
+    #[must_use]
+    pub fn with_sync(mut self, sync: bool) -> Self {
+        Arc::make_mut(&mut self.0).sync = sync;
+        self
+    }
+
+    /// Runs blocking work on a thread of its own, so that it holds up no other request.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Directory) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let directory = Arc::clone(&self.0);
+        let task = tokio::task::spawn_blocking(move || work(&directory).map_err(|error| directory.unavailable(error)));
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+            Err(stopped) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the runtime shut down before the file engine could do its work",
+            )
+            .with_source(stopped)),
+        }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FileStore").field(&self.0.path).finish()
+    }
+}
+
+// The framework asks for storable keys alone; that `path` gives none for others is the last door before the file system.
+#[async_trait]
+impl Store for FileStore {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let Some(path) = self.0.path_of(key) else { return Ok(None) };
+        self.blocking(move |directory| {
+            Ok(directory.read(&path)?.filter(|stored| !directory.has_expired(stored.expiry)))
+        })
+        .await
+    }
+
+    async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
+        let Some(path) = self.0.path_of(key) else {
+            return Err(Error::new(ErrorKind::Unsupported, "a key of other characters than a-z and 0-9 names no file"));
+        };
+        self.blocking(move |directory| {
+            let temporary = Temporary::write(directory, &path, &payload, expiry)?;
+            let made = if directory.has_links {
+                // The finished file appears under its name at once, or not at all if another has the name.
+                fs::hard_link(&temporary.path, &path)
+            } else {
+                // As Django does it: an empty file holds the name, and reads as an empty session for a moment.
+                new_file(&path).and_then(|reserved| {
+                    let renamed = reserved.lock().and_then(|()| temporary.rename(&path));
+                    if renamed.is_err() {
+                        let _ = fs::remove_file(&path);
+                    }
+                    renamed
+                })
+            };
+            match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Taken),
+                made => made?,
+            }
+            directory.sync()?;
+            Ok(Created::Created(Version::payload(payload)))
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        key: &SessionKey,
+        version: &Version,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Replaced> {
+        let Some(path) = self.0.path_of(key) else { return Ok(Replaced::Gone) };
+        let version = version.clone();
+        self.blocking(move |directory| {
+            // A look without the lock: who comes too late has neither to wait for it nor to write a file in vain.
+            match directory.read(&path)? {
+                None => return Ok(Replaced::Gone),
+                Some(stored) if stored.version != version => return Ok(Replaced::Conflict(stored)),
+                Some(_) => {}
+            }
+            // Written before the lock is taken, so that it is held for the look and the rename alone.
+            let temporary = Temporary::write(directory, &path, &payload, expiry)?;
+            let Some(mut file) = directory.lock(&path)? else { return Ok(Replaced::Gone) };
+            let stored = directory.read_from(&mut file)?;
+            if stored.version != version {
+                return Ok(Replaced::Conflict(stored));
+            }
+            temporary.rename(&path)?;
+            directory.sync()?;
+            Ok(Replaced::Replaced(Version::payload(payload)))
+        })
+        .await
+    }
+
+    async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
+        let Some(path) = self.0.path_of(key) else { return Ok(Touched::Gone) };
+        self.blocking(move |directory| {
+            let Some(mut file) = directory.lock(&path)? else { return Ok(Touched::Gone) };
+            let stored = directory.read_from(&mut file)?;
+            if directory.has_expired(stored.expiry) {
+                return Ok(Touched::Gone);
+            }
+            file.set_modified(directory.modified_for(&stored.payload, expiry).into())?;
+            if directory.sync {
+                file.sync_all()?;
+            }
+            Ok(Touched::Touched)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
+        let Some(path) = self.0.path_of(key) else { return Ok(Deleted::Gone) };
+        let version = version.cloned();
+        self.blocking(move |directory| {
+            // A sign-out takes the lock too: without it, the rename of a save under way would bring the file back.
+            let Some(mut file) = directory.lock(&path)? else { return Ok(Deleted::Gone) };
+            if let Some(version) = version {
+                let stored = directory.read_from(&mut file)?;
+                if stored.version != version {
+                    return Ok(Deleted::Conflict(stored));
+                }
+            }
+            match fs::remove_file(&path) {
+                // Django, which takes no lock, was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Deleted::Gone),
+                removed => removed?,
+            }
+            directory.sync()?;
+            Ok(Deleted::Deleted)
+        })
+        .await
+    }
+
+    async fn clear_expired(&self, batch: usize) -> Result<Cleared> {
+        self.blocking(move |directory| directory.clear_expired(batch)).await
+    }
+
+    async fn list(&self, after: Option<&SessionKey>, limit: usize) -> Result<Vec<SessionKey>> {
+        let after = after.cloned();
+        self.blocking(move |directory| directory.list(after.as_ref(), limit)).await
+    }
+}

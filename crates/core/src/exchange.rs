@@ -1,0 +1,235 @@
+//! The whole policy of a request and its response: when a session is loaded, saved and deleted, and which headers
+//! tell the browser. Adapters for web frameworks call [`Exchange::open`] and [`Exchange::commit`], and write what
+//! they are told.
+
+use std::sync::Arc;
+
+use tracing::{debug, error, warn};
+
+use crate::clock::{Clock, Timestamp};
+use crate::engine::Engine;
+use crate::error::{ErrorKind, Result};
+use crate::key::{KeySource, SessionKey};
+use crate::persist::Keeper;
+pub use crate::session::{Session, SessionSlot};
+use crate::state::{Retired, State};
+use crate::wire::cookie::{self, CookieWriter};
+use crate::wire::expiry::{EXPIRY_KEY, ExpiryRules};
+
+/// What the exchange needs to know of the settings.
+#[derive(Clone)]
+pub struct Policy {
+    /// The session cookie.
+    pub cookie: CookieWriter,
+    /// How long sessions live.
+    pub expiry: ExpiryRules,
+    /// `SESSION_SAVE_EVERY_REQUEST`: every request with a session renews its expiry and sends the cookie again.
+    pub save_every_request: bool,
+}
+
+/// One site's sessions: opens a session at the beginning of a request, and commits it at the end. Clones are cheap and
+/// share everything.
+#[derive(Clone)]
+pub struct Exchange(Arc<Inner>);
+
+struct Inner {
+    keeper: Arc<Keeper>,
+    cookie: CookieWriter,
+    save_every_request: bool,
+}
+
+/// What a response has to carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The value of a `Set-Cookie` header to add.
+    pub set_cookie: Option<String>,
+    /// Whether the response depends on the session cookie: then `Vary` has to name `Cookie`, see [`vary_on_cookie`].
+    pub vary: bool,
+}
+
+/// What the end of a request still has to do.
+enum Work {
+    /// Nothing: the answer is this one.
+    Done(Answer),
+    /// Delete the record of a session that ended, then give this answer.
+    Delete(Answer),
+    /// Save, then send the cookie.
+    Save,
+}
+
+impl Exchange {
+    /// An exchange on an engine.
+    pub fn new(engine: Engine, policy: Policy, clock: Clock, keys: KeySource) -> Self {
+        let Policy { cookie, expiry, save_every_request } = policy;
+        Self(Arc::new(Inner { keeper: Arc::new(Keeper::new(engine, expiry, clock, keys)), cookie, save_every_request }))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.0.keeper.engine
+    }
+
+    /// The clock that sessions go by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.keeper.clock
+    }
+
+    /// The rules by which sessions expire.
+    pub fn expiry_rules(&self) -> &ExpiryRules {
+        &self.0.keeper.rules
+    }
+
+    /// The name of the session cookie.
+    pub fn cookie_name(&self) -> &str {
+        self.0.cookie.name()
+    }
+
+    /// The session of a request that carries these `Cookie` headers. Does no I/O.
+    ///
+    /// The headers are input of a stranger; any bytes are fine.
+    pub fn open<'a>(&self, cookie_headers: impl Iterator<Item = &'a [u8]>) -> SessionSlot {
+        let presented = cookie::find(cookie_headers, self.cookie_name());
+        let key = presented.as_deref().and_then(SessionKey::presented);
+        debug!(
+            presented = presented.is_some(),
+            key = key.as_ref().map(SessionKey::masked).unwrap_or_default(),
+            "open: cookie read"
+        );
+        SessionSlot::new(Arc::clone(&self.0.keeper), key, presented.is_some())
+    }
+
+    /// Whether this exchange, or a clone of it, opened the slot. An adapter that finds such a slot in a request stands
+    /// within another one of the same site: it leaves the request and its response alone.
+    pub fn owns(&self, slot: &SessionSlot) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0.keeper), slot.keeper())
+    }
+
+    /// Carries out what was done to the session, now that the response's status is known and before it begins.
+    ///
+    /// # Errors
+    /// The request's changes are then not saved, and the response must be replaced by one with the error's
+    /// [`status`](crate::Error::status), without a session cookie. The error is logged here.
+    pub async fn commit(&self, slot: &SessionSlot, status: u16) -> Result<Answer> {
+        let outcome = match self.decide(slot, status) {
+            Work::Done(answer) => return Ok(answer),
+            Work::Delete(answer) => slot.delete_flushed().await.map(|()| answer),
+            Work::Save => self.save(slot).await,
+        };
+        if let Err(failure) = &outcome {
+            match failure.kind() {
+                ErrorKind::Interrupted => warn!(error = %failure, "commit: the session was interrupted"),
+                kind => error!(error = %failure, ?kind, source = ?std::error::Error::source(failure), "commit: failed"),
+            }
+        }
+        outcome
+    }
+
+    /// [`commit`](Self::commit) for the usual case that there is nothing to do but to answer; `None` if the store has
+    /// to be asked.
+    pub fn commit_without_io(&self, slot: &SessionSlot, status: u16) -> Option<Answer> {
+        match self.decide(slot, status) {
+            Work::Done(answer) => Some(answer),
+            Work::Delete(_) | Work::Save => None,
+        }
+    }
+
+    /// Django's decision table.
+    fn decide(&self, slot: &SessionSlot, status: u16) -> Work {
+        let state = slot.state();
+        if state.detached || matches!(self.engine(), Engine::Off) {
+            return Work::Done(Answer::default());
+        }
+        let flushed = state.retired.as_ref().is_some_and(|retired| retired.only.is_none());
+        let answer = |answer| if flushed { Work::Delete(answer) } else { Work::Done(answer) };
+        let as_accessed = Answer { set_cookie: None, vary: state.accessed };
+        if state.is_empty() {
+            return answer(if slot.cookie_presented() { self.removal() } else { as_accessed });
+        }
+        if !(state.modified || state.moved || self.0.save_every_request) {
+            return answer(as_accessed);
+        }
+        if status < 500 {
+            return Work::Save;
+        }
+        debug!(status, "commit: a server error, nothing is saved");
+        if state.moved && !flushed {
+            // An early save has given the session another key, and the one that the browser has is worth nothing.
+            return Work::Done(self.cookie(&state).unwrap_or(as_accessed));
+        }
+        answer(as_accessed)
+    }
+
+    async fn save(&self, slot: &SessionSlot) -> Result<Answer> {
+        // `SESSION_SAVE_EVERY_REQUEST` decides by what the session holds, so it has to be read first.
+        slot.load().await?;
+        let wanted = {
+            let state = slot.state();
+            if state.is_unreadable() && !state.modified {
+                // Nothing was changed, and what stands there is not ours to renew.
+                return Ok(Answer { set_cookie: None, vary: state.accessed });
+            }
+            state.unsaved || (self.0.save_every_request && !state.saved)
+        };
+        if wanted {
+            slot.save().await?;
+        }
+        let state = slot.state();
+        if state.key.is_none() && slot.cookie_presented() {
+            // Another handle has ended the session while it was saved.
+            return Ok(self.removal());
+        }
+        self.cookie(&state)
+    }
+
+    /// The answer that gives the browser the key of the record that stands, if one does.
+    fn cookie(&self, state: &State) -> Result<Answer> {
+        let key = match &state.retired {
+            // A rotation that was not carried out.
+            Some(Retired { key, only: Some(_) }) => Some(key),
+            _ => state.key.as_ref(),
+        };
+        let Some(key) = key else { return Ok(Answer { set_cookie: None, vary: true }) };
+        debug!(key = %key.masked(), "commit: the cookie is set");
+        Ok(Answer { set_cookie: Some(self.0.cookie.set(key.as_str(), self.lifetime(state)?)), vary: true })
+    }
+
+    /// The answer that makes the browser drop the cookie.
+    fn removal(&self) -> Answer {
+        debug!("commit: the session is empty, its cookie is removed");
+        Answer { set_cookie: Some(self.0.cookie.removal().to_owned()), vary: true }
+    }
+
+    /// `Max-Age` and `expires` of the cookie; neither for one that ends with the browser.
+    fn lifetime(&self, state: &State) -> Result<Option<(i64, Timestamp)>> {
+        let Keeper { rules, clock, .. } = &*self.0.keeper;
+        let item = state.values.readable(EXPIRY_KEY)?;
+        if rules.browser_close(item)? {
+            return Ok(None);
+        }
+        let now = clock.now();
+        Ok(Some(rules.age(item, now)?.cookie_lifetime(now)))
+    }
+}
+
+/// The `Vary` header of a response that depends on the session cookie, given the values it already has.
+///
+/// An element in any letter case that names `Cookie` already counts; if any is `*`, the header is `*`.
+///
+/// ```
+/// # use cloakroom_core::exchange::vary_on_cookie;
+/// assert_eq!(vary_on_cookie([]), "Cookie");
+/// assert_eq!(vary_on_cookie(["Accept,User-Agent"]), "Accept, User-Agent, Cookie");
+/// assert_eq!(vary_on_cookie(["accept, cookie"]), "accept, cookie");
+/// assert_eq!(vary_on_cookie(["Accept, *"]), "*");
+/// ```
+pub fn vary_on_cookie<'a>(present: impl IntoIterator<Item = &'a str>) -> String {
+    let mut elements: Vec<&str> =
+        present.into_iter().flat_map(|value| value.split(',')).map(str::trim).filter(|e| !e.is_empty()).collect();
+    if elements.contains(&"*") {
+        return "*".to_owned();
+    }
+    if !elements.iter().any(|element| element.eq_ignore_ascii_case("cookie")) {
+        elements.push("Cookie");
+    }
+    elements.join(", ")
+}

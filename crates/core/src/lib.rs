@@ -1,0 +1,29 @@
+//! The heart of Cloakroom: Django's session framework for Rust, without a web framework and without a driver.
+//!
+//! Applications use the `cloakroom` crate. This one is for authors of stores, framework adapters and tools.
+
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod delta;
+pub mod engine;
+mod error;
+pub mod exchange;
+pub mod json;
+mod key;
+mod persist;
+mod session;
+pub mod settings;
+mod state;
+pub mod store;
+mod values;
+pub mod wire;
+
+pub use clock::{Clock, Timestamp};
+pub use error::{Error, ErrorKind, Result};
+pub use json::RawJson;
+pub use key::{KeySource, SessionKey};
+pub use session::{Session, SessionSlot};
+pub use settings::{Settings, SettingsError};
+pub use values::Values;
+pub use wire::expiry::Expiry;

@@ -1,0 +1,176 @@
+//! What is known of one request's session, and how each operation changes it. No I/O happens here.
+
+use crate::delta::{Change, Delta, Updater};
+use crate::error::Result;
+use crate::json::RawJson;
+use crate::key::SessionKey;
+use crate::store::Version;
+use crate::values::Values;
+
+/// What stands in the store under the session's key.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    /// The store was not asked yet.
+    Unread,
+    /// Nothing: there is no key, or it was drawn for a record that is yet to be made.
+    Absent,
+    /// The record that was loaded or saved, at this version.
+    Standing(Version),
+    /// A record that we cannot read: tampered with, damaged, or signed with another secret. It is never overwritten.
+    Unreadable,
+    /// Nothing any more: the session was loaded, and then ended elsewhere. No save makes it again.
+    Gone,
+}
+
+/// A record that the next save deletes, whose session goes on under another key or not at all.
+#[derive(Clone, Debug)]
+pub(crate) struct Retired {
+    pub(crate) key: SessionKey,
+    /// A rotation deletes only the version whose changes were carried over; a sign-out deletes whatever stands there.
+    pub(crate) only: Option<Version>,
+}
+
+/// The state of one request's session.
+pub(crate) struct State {
+    pub(crate) key: Option<SessionKey>,
+    pub(crate) record: Record,
+    pub(crate) retired: Option<Retired>,
+    pub(crate) values: Values,
+    pub(crate) delta: Delta,
+    pub(crate) loaded: bool,
+    pub(crate) accessed: bool,
+    pub(crate) modified: bool,
+    /// Something is to be saved that was not saved yet. Unlike `modified`, a save resets it.
+    pub(crate) unsaved: bool,
+    /// A save succeeded in this request, and nothing changed since.
+    pub(crate) saved: bool,
+    /// The record is signed with a fallback secret: the next save rewrites it, even if nothing changed.
+    pub(crate) stale: bool,
+    /// A save has moved the record to another key than the browser's, and deleted that one.
+    pub(crate) moved: bool,
+    /// How often the session was ended. A save that was under way meanwhile is none of what follows.
+    pub(crate) ends: u32,
+    /// How many changes were made to it.
+    pub(crate) edits: u64,
+    /// A save's outcome is unknown; trying again could apply the changes twice.
+    pub(crate) in_doubt: bool,
+    /// The response is none of this session's business any more.
+    pub(crate) detached: bool,
+}
+
+impl State {
+    pub(crate) fn new(key: Option<SessionKey>) -> Self {
+        Self {
+            record: if key.is_some() { Record::Unread } else { Record::Absent },
+            loaded: false,
+            key,
+            retired: None,
+            values: Values::new(),
+            delta: Delta::default(),
+            accessed: false,
+            modified: false,
+            unsaved: false,
+            saved: false,
+            stale: false,
+            moved: false,
+            ends: 0,
+            edits: 0,
+            in_doubt: false,
+            detached: false,
+        }
+    }
+
+    /// Django's `is_empty`: no key, and no data that was loaded or set. Does not load.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.key.is_none() && self.values.is_empty()
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self.record, Record::Unreadable)
+    }
+
+    /// The store holds nothing under the presented key: it is dropped, never adopted.
+    pub(crate) fn found_nothing(&mut self) {
+        self.key = None;
+        self.record = Record::Absent;
+        self.values = Values::new();
+        self.loaded = true;
+    }
+
+    pub(crate) fn found(&mut self, values: Values, record: Record) {
+        self.values = values;
+        self.record = record;
+        self.loaded = true;
+    }
+
+    pub(crate) fn mark_modified(&mut self) {
+        self.modified = true;
+        self.unsaved = true;
+        self.saved = false;
+        self.edits += 1;
+    }
+
+    /// Makes a change and remembers it; one that fails leaves everything as it was.
+    pub(crate) fn change(&mut self, change: Change) -> Result<()> {
+        self.accessed = true;
+        change.apply(&mut self.values)?;
+        self.delta.push(change);
+        self.mark_modified();
+        Ok(())
+    }
+
+    /// Makes an update whose closure was run already, on what stands here now, and came to `value`.
+    pub(crate) fn update(&mut self, key: &str, value: Option<RawJson>, update: Updater) {
+        match value {
+            Some(value) => self.values.insert_raw(key, value),
+            None => drop(self.values.remove(key)),
+        }
+        self.delta.push(Change::Update(key.into(), update));
+        self.mark_modified();
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<RawJson> {
+        self.accessed = true;
+        let removed = self.values.remove(key)?;
+        self.delta.push(Change::Remove(key.into()));
+        self.mark_modified();
+        Some(removed)
+    }
+
+    /// Ends the session: its data is gone, it has no key, and the next save deletes its record whatever it holds.
+    pub(crate) fn flush(&mut self) {
+        match (self.key.take(), &self.record) {
+            (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread) => {
+                self.retired = Some(Retired { key, only: None });
+            }
+            _ => {
+                if let Some(retired) = &mut self.retired {
+                    retired.only = None;
+                }
+            }
+        }
+        self.record = Record::Absent;
+        self.values = Values::new();
+        self.delta = Delta::default();
+        self.loaded = true;
+        self.accessed = true;
+        self.moved = false;
+        // What may have become of an earlier save does not matter: its record is deleted whatever it holds.
+        self.in_doubt = false;
+        self.ends += 1;
+        self.mark_modified();
+    }
+
+    /// Goes on under `new`: the next save makes the new record, and then deletes the old one.
+    pub(crate) fn rotate(&mut self, new: SessionKey) {
+        if let (Some(key), Record::Standing(version)) = (self.key.take(), &self.record) {
+            self.retired = Some(Retired { key, only: Some(version.clone()) });
+        }
+        self.key = Some(new);
+        if !matches!(self.record, Record::Gone) {
+            self.record = Record::Absent;
+        }
+        self.accessed = true;
+        self.mark_modified();
+    }
+}

@@ -1,0 +1,447 @@
+//! The data of a session: an ordered dictionary of raw JSON.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::json::{self, RawJson};
+
+/// Up to so many entries a scan of the list finds a repeated key sooner than a table does.
+const SMALL: usize = 16;
+
+/// A session's dictionary: raw JSON text for each key, in order.
+///
+/// A value is turned into a Rust type when it is asked for. One that nobody sets leaves exactly as it came: integers
+/// of thirty digits, `1e22`, `-0.0`, `NaN`, escapes. A clone copies no text. `Debug` shows how many keys there are.
+///
+/// A cache that Python programs share may hold what JSON has no form for: a `datetime`, a class. Such an item is
+/// *opaque*: it counts and has a place, asking for it is an error that names its type, and as long as it is there the
+/// dictionary cannot be written, so that what is stored stays as it is.
+#[derive(Clone, Default)]
+pub struct Values {
+    /// The text that was parsed; ASCII.
+    /// None for an empty dictionary, which so allocates nothing.
+    source: Option<Arc<String>>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    /// As Python writes it between quotation marks, so that a key has one spelling, and half a surrogate pair has one
+    /// at all.
+    key: Text,
+    value: Text,
+}
+
+#[derive(Clone)]
+pub(crate) enum Text {
+    /// A part of what was parsed.
+    Source(Range<usize>),
+    Own(Arc<str>),
+    /// A value without a text; what kind it is of.
+    Opaque(Arc<str>),
+}
+
+impl Text {
+    fn get<'a>(&'a self, source: &'a str) -> &'a str {
+        match self {
+            Self::Source(span) => &source[span.clone()],
+            Self::Own(text) => text,
+            Self::Opaque(_) => "null",
+        }
+    }
+}
+
+impl Values {
+    fn source(&self) -> &str {
+        self.source.as_deref().map_or("", String::as_str)
+    }
+
+    /// An empty dictionary.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads what Django or we wrote: one JSON object.
+    ///
+    /// Bytes are characters, as in Django (latin-1): what a foreign writer put there in raw UTF-8 comes out garbled
+    /// here as it does there. Of a repeated key, the first place and the last value count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, or another value than an object.
+    pub fn parse(json: Vec<u8>) -> Result<Self> {
+        Self::parse_ascii(json::ascii_from_latin1(json))
+    }
+
+    /// As [`parse`](Self::parse) for what was written and is read as UTF-8.
+    pub(crate) fn parse_utf8(json: Vec<u8>) -> Result<Self> {
+        Self::parse_ascii(json::ascii_from_utf8(json))
+    }
+
+    fn parse_ascii(source: Option<String>) -> Result<Self> {
+        let source = source.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
+        })?;
+        let mut spans = Vec::with_capacity(8);
+        json::split_object(&source, |key, value| spans.push((key, Text::Source(value))))?;
+        Ok(Self::from_spans(source, spans))
+    }
+
+    /// Puts a dictionary together: the places of its keys in `source`, and its values.
+    pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
+        let mut values = Self { source: Some(Arc::new(source)), entries: Vec::with_capacity(spans.len()) };
+        let mut places = HashMap::new();
+        for (key, value) in spans {
+            let text = json::canonical(&values.source()[key.clone()]);
+            let place = match values.entries.len() {
+                0..SMALL => values.position(&text),
+                len => {
+                    if places.is_empty() {
+                        let known = values.entries.iter().enumerate();
+                        places.extend(known.map(|(at, entry)| (entry.key.get(values.source()).to_owned(), at)));
+                    }
+                    let place = places.get(&*text).copied();
+                    if place.is_none() {
+                        places.insert(text.to_string(), len);
+                    }
+                    place
+                }
+            };
+            if let Some(place) = place {
+                values.entries[place].value = value;
+            } else {
+                let key = match text {
+                    Cow::Borrowed(_) => Text::Source(key),
+                    Cow::Owned(text) => Text::Own(text.into()),
+                };
+                values.entries.push(Entry { key, value });
+            }
+        }
+        values
+    }
+
+    /// Checks that no item is opaque, as every writer of a stored form has to do first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unrepresentable`], with the item's key and its type.
+    pub fn check_writable(&self) -> Result<()> {
+        let opaque = self.entries.iter().find_map(|entry| match &entry.value {
+            Text::Opaque(type_name) => Some((entry, type_name)),
+            _ => None,
+        });
+        let Some((entry, type_name)) = opaque else { return Ok(()) };
+        let key = json::unescape_lossy(entry.key.get(self.source()));
+        let message = format!(
+            "the session's item {key:?} holds a Python {type_name}, which cannot be written here: the session can be \
+             read, and is left as it stands, until that item is removed or set to something else"
+        );
+        Err(Error::new(ErrorKind::Unrepresentable, message))
+    }
+
+    /// Appends the dictionary as Python's `json.dumps(data, separators=(",", ":"))` writes it.
+    ///
+    /// # Errors
+    /// As [`check_writable`](Self::check_writable).
+    pub fn write_json(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.check_writable()?;
+        self.write_text(out);
+        Ok(())
+    }
+
+    fn write_text(&self, out: &mut Vec<u8>) {
+        let length: usize = self.iter_escaped().map(|(key, value)| key.len() + value.len() + 4).sum();
+        out.reserve(length + 2);
+        out.push(b'{');
+        for (at, (key, value)) in self.iter_escaped().enumerate() {
+            out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":");
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.push(b'}');
+    }
+
+    /// The dictionary as JSON text, to look at: an opaque item shows as `null`.
+    ///
+    /// What is to be stored is made by [`write_json`](Self::write_json).
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        self.write_text(&mut out);
+        String::from_utf8(out).expect("keys and values are ASCII")
+    }
+
+    /// The JSON text of an item; `null` for an opaque one.
+    pub fn get_raw(&self, key: &str) -> Option<&str> {
+        self.position(&escaped(key)).map(|at| self.entries[at].value.get(self.source()))
+    }
+
+    /// As [`get_raw`](Self::get_raw), but an opaque item is an error of [`ErrorKind::Type`].
+    pub(crate) fn readable(&self, key: &str) -> Result<Option<&str>> {
+        let Some(at) = self.position(&escaped(key)) else { return Ok(None) };
+        match &self.entries[at].value {
+            Text::Opaque(type_name) => Err(Error::new(
+                ErrorKind::Type,
+                format!("the session's item {key:?} holds a Python {type_name}, which cannot be read here"),
+            )),
+            text => Ok(Some(text.get(self.source()))),
+        }
+    }
+
+    /// The type of an opaque item; `None` for any other, and if there is none.
+    pub fn opaque_type(&self, key: &str) -> Option<&str> {
+        match &self.entries[self.position(&escaped(key))?].value {
+            Text::Opaque(type_name) => Some(type_name),
+            _ => None,
+        }
+    }
+
+    /// Puts an opaque item in: something that is stored, and of which only the type is known, such as
+    /// `datetime.datetime`. A key that is there already keeps its place.
+    pub fn insert_opaque(&mut self, key: &str, type_name: &str) {
+        self.set(&escaped(key), Text::Opaque(type_name.into()));
+    }
+
+    /// An item as a Rust type; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Type`] if the item is something else than a `T`; the message never contains the value.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        self.readable(key)?.map(|raw| json::item(key, raw)).transpose()
+    }
+
+    /// Sets an item. A key that is there already keeps its place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unrepresentable`] if the value cannot be written as JSON; see [`json::to_string`].
+    pub fn insert<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<()> {
+        let value = RawJson::new(value).map_err(|refused| {
+            Error::new(ErrorKind::Unrepresentable, format!("the session's item {key:?} cannot be set: {refused}"))
+        })?;
+        self.insert_raw(key, value);
+        Ok(())
+    }
+
+    /// Sets an item to a JSON value. A key that is there already keeps its place.
+    pub fn insert_raw(&mut self, key: &str, value: RawJson) {
+        self.insert_escaped(&escaped(key), value);
+    }
+
+    /// As [`insert_raw`](Self::insert_raw) for a key as it stands in JSON between its quotation marks: the only way to
+    /// set a key that holds half a surrogate pair.
+    pub(crate) fn insert_escaped(&mut self, key: &str, value: RawJson) {
+        self.set(key, Text::Own(value.into_shared()));
+    }
+
+    fn set(&mut self, key: &str, value: Text) {
+        match self.position(key) {
+            Some(at) => self.entries[at].value = value,
+            None => self.entries.push(Entry { key: Text::Own(key.into()), value }),
+        }
+    }
+
+    /// Removes an item and returns it; an opaque one as `null`.
+    pub fn remove(&mut self, key: &str) -> Option<RawJson> {
+        let at = self.position(&escaped(key))?;
+        Some(match self.entries.remove(at).value {
+            Text::Own(text) => RawJson::from_shared(text),
+            Text::Source(span) => RawJson::from_valid(&self.source()[span]),
+            Text::Opaque(_) => RawJson::from_valid("null"),
+        })
+    }
+
+    /// Whether there is an item under the key.
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.position(&escaped(key)).is_some()
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Removes all items.
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// The keys in order. Half a surrogate pair in a key, which no `str` can hold, shows as U+FFFD.
+    pub fn keys(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// The keys, as in [`keys`](Self::keys), and the JSON text of their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+        self.iter_escaped().map(|(key, value)| (json::unescape_lossy(key), value))
+    }
+
+    /// The keys as they stand in JSON between quotation marks, and the JSON text of their values; all of it ASCII.
+    pub fn iter_escaped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|entry| (entry.key.get(self.source()), entry.value.get(self.source())))
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.key.get(self.source()) == key)
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Values({} keys)", self.entries.len())
+    }
+}
+
+/// A key as it stands in JSON between its quotation marks.
+fn escaped(key: &str) -> Cow<'_, str> {
+    if !json::needs_escape(key) {
+        return Cow::Borrowed(key);
+    }
+    let mut out = String::with_capacity(key.len() + 16);
+    json::escape(&mut out, key);
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(json: &str) -> Values {
+        Values::parse(json.into()).unwrap()
+    }
+
+    #[test]
+    fn what_json_cannot_hold_stays_where_it_is() {
+        let mut values = parsed(r#"{"a":1,"b":2}"#);
+        values.insert_opaque("a", "datetime.date");
+        values.insert_opaque("é", "uuid.UUID");
+        assert_eq!((values.len(), values.contains_key("é"), values.opaque_type("é")), (3, true, Some("uuid.UUID")));
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["a", "b", "é"]);
+        assert_eq!((values.get::<u8>("b").unwrap(), values.opaque_type("b")), (Some(2), None));
+        let error = values.get::<Option<u8>>("a").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Type);
+        assert!(error.to_string().contains("\"a\"") && error.to_string().contains("datetime.date"), "{error}");
+        assert_eq!(values.to_json(), r#"{"a":null,"b":2,"\u00e9":null}"#);
+        let refused = |values: &Values| values.write_json(&mut Vec::new()).unwrap_err();
+        assert_eq!(refused(&values).kind(), ErrorKind::Unrepresentable);
+        values.insert("a", &1).unwrap();
+        let error = refused(&values).to_string();
+        assert!(error.contains("\"é\"") && error.contains("uuid.UUID"), "{error}");
+        assert_eq!(values.remove("é").unwrap().as_str(), "null");
+        values.write_json(&mut Vec::new()).unwrap();
+        values.insert_opaque("a", "set");
+        values.clear();
+        values.check_writable().unwrap();
+    }
+
+    #[test]
+    fn untouched_values_leave_as_they_came() {
+        let json =
+            r#"{"i":123456789012345678901234567890,"f":1e22,"z":-0.0,"n":NaN,"s":"\u00e9\ud800\/","l":[ 1 , {}]}"#;
+        let mut values = parsed(json);
+        assert_eq!(values.to_json(), json);
+        values.insert("new", &"é").unwrap();
+        values.insert("f", &1.0).unwrap();
+        values.remove("z").unwrap();
+        assert_eq!(
+            values.to_json(),
+            r#"{"i":123456789012345678901234567890,"f":1.0,"n":NaN,"s":"\u00e9\ud800\/","l":[ 1 , {}],"new":"\u00e9"}"#
+        );
+    }
+
+    #[test]
+    fn keys_have_one_spelling() {
+        let values = parsed("{\"\\u0061\":1,\"a\":2,\"\\u00E9\":3,\"\x7f\":4,\"\\/\":5,\"\\ud800\":6}");
+        assert_eq!(values.to_json(), r#"{"a":2,"\u00e9":3,"\u007f":4,"/":5,"\ud800":6}"#);
+        assert_eq!(values.get::<u8>("é").unwrap(), Some(3));
+        assert_eq!(values.get_raw("\u{7f}"), Some("4"));
+        assert_eq!(values.keys().collect::<Vec<_>>(), ["a", "é", "\u{7f}", "/", "\u{fffd}"]);
+        assert!(!values.contains_key("\u{fffd}"));
+    }
+
+    #[test]
+    fn a_repeated_key_keeps_its_first_place_and_last_value() {
+        assert_eq!(parsed(r#"{"a":1,"b":2,"a":3}"#).to_json(), r#"{"a":3,"b":2}"#);
+        let many: Vec<String> = (0..100).map(|n| format!("\"{}\":{n}", n % 40)).collect();
+        let values = parsed(&format!("{{{}}}", many.join(",")));
+        assert_eq!(values.len(), 40);
+        assert_eq!(values.get_raw("0"), Some("80"));
+        assert_eq!(values.get_raw("39"), Some("79"));
+        assert_eq!(values.keys().next().as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn bytes_are_latin1() {
+        assert_eq!(Values::parse(b"{\"a\":\"\xe9\xff\"}".to_vec()).unwrap().to_json(), r#"{"a":"\u00e9\u00ff"}"#);
+        assert_eq!(Values::parse("{\"é\":1}".into()).unwrap().get::<u8>("Ã©").unwrap(), Some(1));
+        for bad in [
+            &b"{\"a\":\xe9}"[..],
+            b"{\"a\":\"\\\xe9\"}",
+            b"\xef\xbb\xbf{}",
+            b"\xa0{}",
+            b"{}\0",
+            b"[]",
+            b"null",
+            b"1",
+            b"",
+            b"{",
+        ] {
+            assert_eq!(Values::parse(bad.to_vec()).unwrap_err().kind(), ErrorKind::Corrupted, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_key_and_never_the_value() {
+        let mut values = parsed(r#"{"pin":"hunter2","l":[1]}"#);
+        let error = values.get::<i64>("pin").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Type);
+        let message = error.to_string();
+        assert!(message.contains("\"pin\"") && message.contains("text") && message.contains("i64"), "{message}");
+        assert!(!format!("{error:?}").contains("hunter2"));
+        assert!(values.get::<String>("l").unwrap_err().to_string().contains("a list"));
+        let error = values.insert("bad", &HashMap::from([([1], 2)])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unrepresentable);
+        assert!(error.to_string().contains("\"bad\""));
+        assert_eq!(format!("{values:?}"), "Values(2 keys)");
+        assert_eq!(values.get::<i64>("absent").unwrap(), None);
+        values.clear();
+        assert!(values.is_empty() && values.to_json() == "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn dictionaries_come_back(items in prop::collection::vec((any::<String>(), any::<Option<(i64, String)>>()), 0..40)) {
+            let mut values = Values::new();
+            for (key, value) in &items {
+                values.insert(key, value).unwrap();
+            }
+            let back = parsed(&values.to_json());
+            prop_assert_eq!(back.to_json(), values.to_json());
+            for (key, value) in back.iter() {
+                prop_assert_eq!(values.get_raw(&key), Some(value));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Values::parse(bytes.clone());
+            bytes.splice(0..0, *b"{\"a\":\"");
+            bytes.extend(b"\"}");
+            if let Ok(values) = Values::parse(bytes) {
+                let json = values.to_json();
+                prop_assert_eq!(parsed(&json).to_json(), json);
+            }
+        }
+    }
+}

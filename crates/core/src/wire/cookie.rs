@@ -1,0 +1,452 @@
+//! Set-Cookie and the removal cookie, as Django writes them, and the Cookie header, as Django reads it.
+//!
+//! Django goes through Python's `http.cookies`: the attributes stand in alphabetical order of that module's names,
+//! `expires` in lower case, odd characters of a value as octal escapes in double quotes. The Cookie header is hostile
+//! input: any bytes are read, nothing panics, and a value may unquote to any character whatever.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The attributes of a session cookie, from the `SESSION_COOKIE_*` settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieAttributes {
+    /// The cookie's name, `SESSION_COOKIE_NAME`.
+    pub name: String,
+    /// `SESSION_COOKIE_DOMAIN`; `None` or empty leaves the attribute out.
+    pub domain: Option<String>,
+    /// `SESSION_COOKIE_PATH`; empty leaves the attribute out. Written as given, without escaping.
+    pub path: String,
+    /// `SESSION_COOKIE_SECURE`.
+    pub secure: bool,
+    /// `SESSION_COOKIE_HTTPONLY`.
+    pub http_only: bool,
+    /// `SESSION_COOKIE_SAMESITE`: `Lax`, `Strict` or `None` (the word) in any case, written as given; `None` (the
+    /// option) or empty leaves the attribute out.
+    pub same_site: Option<String>,
+}
+
+impl Default for CookieAttributes {
+    /// Django's defaults: `sessionid`, no domain, path `/`, not secure, HTTP only, `SameSite=Lax`.
+    fn default() -> Self {
+        Self {
+            name: "sessionid".into(),
+            domain: None,
+            path: "/".into(),
+            secure: false,
+            http_only: true,
+            same_site: Some("Lax".into()),
+        }
+    }
+}
+
+/// Writes `Set-Cookie` values. Built once; everything that does not change from cookie to cookie is prepared.
+#[derive(Clone, Debug)]
+pub struct CookieWriter {
+    name: String,
+    /// `; Domain=D`, or nothing.
+    domain: String,
+    http_only: bool,
+    /// `; Path=P; SameSite=S; Secure`, as far as configured.
+    tail: String,
+    removal: String,
+}
+
+impl CookieWriter {
+    /// A writer of cookies with these attributes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the name is none that a cookie can have, if SameSite is a word other than
+    /// `Lax`, `Strict` and `None`, or if an attribute has a character that would end it or the header.
+    pub fn new(attributes: &CookieAttributes) -> Result<Self> {
+        check_name(&attributes.name)?;
+        let domain = attributes.domain.as_deref().unwrap_or("");
+        let same_site = attributes.same_site.as_deref().unwrap_or("");
+        check_attribute("SESSION_COOKIE_DOMAIN", domain)?;
+        check_attribute("SESSION_COOKIE_PATH", &attributes.path)?;
+        if !(same_site.is_empty() || is_same_site(same_site)) {
+            return Err(configuration(format!(
+                "SESSION_COOKIE_SAMESITE is {same_site:?}: it must be \"Lax\", \"Strict\" or \"None\", or false to leave \
+                 the attribute out"
+            )));
+        }
+        let attribute = |name, value: &str| if value.is_empty() { String::new() } else { format!("; {name}={value}") };
+        let domain = attribute("Domain", domain);
+        let place = attribute("Path", &attributes.path) + &attribute("SameSite", same_site);
+
+        // Browsers refuse to replace such a cookie by one without Secure, so Django adds it when deleting, and only
+        // there; SESSION_COOKIE_SECURE itself plays no part in it.
+        let must_be_secure = attributes.name.starts_with("__Secure-")
+            || attributes.name.starts_with("__Host-")
+            || same_site.eq_ignore_ascii_case("none");
+        let removal = format!(
+            "{}=\"\"{domain}; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0{place}{}",
+            attributes.name,
+            if must_be_secure { "; Secure" } else { "" },
+        );
+        Ok(Self {
+            name: attributes.name.clone(),
+            domain,
+            http_only: attributes.http_only,
+            tail: if attributes.secure { place + "; Secure" } else { place },
+            removal,
+        })
+    }
+
+    /// The cookie's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `Set-Cookie` value that gives the client `value`.
+    ///
+    /// `lifetime` is the age in seconds (it may be zero or negative) and the moment the cookie ends; without it, the
+    /// cookie lives until the browser closes.
+    pub fn set(&self, value: &str, lifetime: Option<(i64, Timestamp)>) -> String {
+        let mut text = String::with_capacity(self.name.len() + value.len() + self.domain.len() + self.tail.len() + 80);
+        text.push_str(&self.name);
+        text.push('=');
+        push_value(&mut text, value);
+        text.push_str(&self.domain);
+        if let Some((_, expires)) = lifetime {
+            text.push_str("; expires=");
+            push_http_date(&mut text, expires);
+        }
+        if self.http_only {
+            text.push_str("; HttpOnly");
+        }
+        if let Some((age, _)) = lifetime {
+            let _ = write!(text, "; Max-Age={age}");
+        }
+        text.push_str(&self.tail);
+        text
+    }
+
+    /// The `Set-Cookie` value that makes the client drop the cookie.
+    pub fn removal(&self) -> &str {
+        &self.removal
+    }
+}
+
+/// The first octets of an HTTP date, by weekday of 1970-01-01 and after.
+const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A moment as `Wed, 16 May 2035 08:53:58 GMT`, the fraction of a second cut off.
+///
+/// A moment outside the years 1 to 9999 is written as the first or last of them.
+pub fn http_date(time: Timestamp) -> String {
+    let mut text = String::with_capacity(29);
+    push_http_date(&mut text, time);
+    text
+}
+
+fn push_http_date(text: &mut String, time: Timestamp) {
+    let secs = time.clamp(Timestamp::MIN, Timestamp::MAX).as_secs();
+    let days = secs.div_euclid(86_400);
+    let clock = secs.rem_euclid(86_400);
+    let (year, month, day) = super::expiry::civil_from_days(days);
+    let _ = write!(
+        text,
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        WEEKDAYS[days.rem_euclid(7) as usize],
+        MONTHS[month as usize - 1],
+        clock / 3600,
+        clock / 60 % 60,
+        clock % 60,
+    );
+}
+
+/// Whether the text is a value of the SameSite attribute, in any case.
+pub(crate) fn is_same_site(text: &str) -> bool {
+    ["lax", "strict", "none"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// What stands in a name, or in a value without quotes: the characters of an HTTP token, and the colon.
+fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:".contains(&byte)
+}
+
+/// Names of attributes, which a cookie cannot have.
+const RESERVED: [&str; 9] =
+    ["expires", "path", "comment", "domain", "max-age", "secure", "httponly", "version", "samesite"];
+
+/// Whether a cookie can have this name.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`], with what is wrong.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(configuration("SESSION_COOKIE_NAME is empty: a cookie needs a name, Django's is \"sessionid\""));
+    }
+    if let Some(odd) = name.chars().find(|c| !c.is_ascii() || !is_bare(*c as u8)) {
+        return Err(configuration(format!(
+            "SESSION_COOKIE_NAME is {name:?}: a cookie's name cannot contain {odd:?}; use letters, digits, '-', '_', '.'"
+        )));
+    }
+    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(configuration(format!(
+            "SESSION_COOKIE_NAME is {name:?}, which is the name of a cookie attribute: choose another"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether the text can stand in a `Set-Cookie` attribute without ending it, the header, or the response's head.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`], naming `setting`.
+pub(crate) fn check_attribute(setting: &str, text: &str) -> Result<()> {
+    match text.chars().find(|&c| c == ';' || c.is_ascii_control()) {
+        None => Ok(()),
+        Some(odd) => Err(configuration(format!(
+            "{setting} is {text:?}: it cannot contain {odd:?}, which would end the cookie's attribute or the header"
+        ))),
+    }
+}
+
+fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+/// Appends a value, in quotes and with escapes where it needs them.
+fn push_value(text: &mut String, value: &str) {
+    if !value.is_empty() && value.bytes().all(is_bare) {
+        return text.push_str(value);
+    }
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => {
+                text.push('\\');
+                text.push(c);
+            }
+            ',' | ';' | '\0'..='\x1f' | '\x7f'..='\u{ff}' => {
+                let _ = write!(text, "\\{:03o}", c as u32);
+            }
+            _ => text.push(c),
+        }
+    }
+    text.push('"');
+}
+
+/// The value of the cookie `name` in a request's `Cookie` headers, as Django over WSGI sees it; `None` if there is no
+/// such cookie.
+///
+/// The last of several cookies of the name counts. Several header lines, as HTTP/2 sends them, count as one. Bytes
+/// that are not UTF-8 become U+FFFD. Nothing is allocated unless the value needs decoding.
+pub fn find<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<Cow<'a, str>> {
+    let mut found = None;
+    for header in headers {
+        for part in header.split(|&b| b == b';') {
+            let (key, value) = split_part(part);
+            if key_is(key, name) && !(name.is_empty() && strip(&String::from_utf8_lossy(value)).is_empty()) {
+                found = Some(value);
+            }
+        }
+    }
+    Some(match String::from_utf8_lossy(found?) {
+        Cow::Borrowed(value) => unquote(strip(value)),
+        Cow::Owned(value) => Cow::Owned(unquote(strip(&value)).into_owned()),
+    })
+}
+
+/// All cookies of a `Cookie` header, in the order of Django's dictionary: a repeated name keeps its first place and
+/// takes its last value.
+pub fn parse(header: &str) -> Vec<(String, String)> {
+    let mut cookies: Vec<(String, String)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for part in header.split(';') {
+        let (key, value) = part.split_once('=').unwrap_or(("", part));
+        let (key, value) = (strip(key), strip(value));
+        if key.is_empty() && value.is_empty() {
+            continue;
+        }
+        let value = unquote(value).into_owned();
+        match places.get(key) {
+            Some(&place) => {
+                let (_, old): &mut (String, String) = &mut cookies[place];
+                *old = value;
+            }
+            None => {
+                places.insert(key, cookies.len());
+                cookies.push((key.to_owned(), value));
+            }
+        }
+    }
+    cookies
+}
+
+/// Name and value around the first `=`; a part without one is a value without a name.
+fn split_part(part: &[u8]) -> (&[u8], &[u8]) {
+    match part.iter().position(|&b| b == b'=') {
+        Some(place) => (&part[..place], &part[place + 1..]),
+        None => (&[], part),
+    }
+}
+
+/// Whether the name side of a part, stripped, is `name`.
+fn key_is(key: &[u8], name: &str) -> bool {
+    if key.is_ascii() {
+        // Nearly always true, and then the bytes need no decoding.
+        let blank = |b: &u8| is_blank(char::from(*b));
+        let Some(start) = key.iter().position(|b| !blank(b)) else { return name.is_empty() };
+        let end = key.iter().rposition(|b| !blank(b)).map_or(start, |last| last + 1);
+        &key[start..end] == name.as_bytes()
+    } else {
+        strip(&String::from_utf8_lossy(key)) == name
+    }
+}
+
+/// What Python's `str.strip` removes: Unicode's white space, and four separators which Unicode does not count.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+fn strip(text: &str) -> &str {
+    text.trim_matches(is_blank)
+}
+
+/// The value without its quotes and escapes, if it is quoted.
+fn unquote(value: &str) -> Cow<'_, str> {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(value);
+    };
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    let mut text = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some(place) = rest.find('\\') {
+        text.push_str(&rest[..place]);
+        let escaped = &rest[place + 1..];
+        match *escaped.as_bytes() {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+                text.push(char::from((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0')));
+                rest = &escaped[3..];
+            }
+            // Python's pattern for "a backslash and any character" does not match a newline.
+            [] | [b'\n', ..] => {
+                text.push('\\');
+                rest = escaped;
+            }
+            _ => {
+                let next = escaped.chars().next().map_or(0, char::len_utf8);
+                text.push_str(&escaped[..next]);
+                rest = &escaped[next..];
+            }
+        }
+    }
+    text.push_str(rest);
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one<'a>(header: &'a str, name: &str) -> Option<Cow<'a, str>> {
+        find(std::iter::once(header.as_bytes()), name)
+    }
+
+    #[test]
+    fn attributes_stand_in_djangos_order() {
+        let attributes = CookieAttributes {
+            name: "sid".into(),
+            domain: Some("example.org".into()),
+            path: "/app/".into(),
+            secure: true,
+            http_only: true,
+            same_site: Some("Strict".into()),
+        };
+        let writer = CookieWriter::new(&attributes).unwrap();
+        assert_eq!(
+            writer.set("abc", Some((-5, Timestamp::from_micros(1_999_999)))),
+            "sid=abc; Domain=example.org; expires=Thu, 01 Jan 1970 00:00:01 GMT; HttpOnly; Max-Age=-5; Path=/app/; \
+             SameSite=Strict; Secure"
+        );
+        assert_eq!(
+            writer.removal(),
+            "sid=\"\"; Domain=example.org; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/app/; \
+             SameSite=Strict"
+        );
+        assert_eq!(
+            CookieWriter::new(&CookieAttributes::default()).unwrap().set("", None),
+            "sessionid=\"\"; HttpOnly; Path=/; SameSite=Lax"
+        );
+    }
+
+    #[test]
+    fn what_would_end_the_header_is_refused() {
+        for bad in ["a\r\nSet-Cookie: x=y", "a;b", "a\nb", "a\0b"] {
+            for attributes in [
+                CookieAttributes { name: bad.into(), ..Default::default() },
+                CookieAttributes { domain: Some(bad.into()), ..Default::default() },
+                CookieAttributes { path: bad.into(), ..Default::default() },
+                CookieAttributes { same_site: Some(bad.into()), ..Default::default() },
+            ] {
+                let error = CookieWriter::new(&attributes).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Configuration, "{attributes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn dates_at_the_ends_of_the_calendar() {
+        assert_eq!(http_date(Timestamp::MIN), "Mon, 01 Jan 0001 00:00:00 GMT");
+        assert_eq!(http_date(Timestamp::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(http_date(Timestamp::from_micros(i64::MAX)), http_date(Timestamp::MAX));
+        assert_eq!(http_date(Timestamp::from_micros(-1)), "Wed, 31 Dec 1969 23:59:59 GMT");
+    }
+
+    #[test]
+    fn the_last_cookie_of_a_name_counts_over_all_header_lines() {
+        let lines: [&[u8]; 2] = [b"sessionid=first; a=b", b"sessionid = second ;c"];
+        assert_eq!(find(lines.into_iter(), "sessionid").as_deref(), Some("second"));
+        assert_eq!(find(lines.into_iter(), "b"), None);
+        assert_eq!(one("sessionid=", "sessionid").as_deref(), Some(""));
+        assert_eq!(one("sessionid", "sessionid"), None);
+        assert_eq!(one("\u{a0}sessionid\u{2003}=\u{85}x\x1f", "sessionid").as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn the_usual_cookie_is_borrowed() {
+        assert!(matches!(one("a=b; sessionid=6u1t8qdn", "sessionid"), Some(Cow::Borrowed("6u1t8qdn"))));
+        assert!(matches!(one("sessionid=\"6u1t8qdn\"", "sessionid"), Some(Cow::Borrowed("6u1t8qdn"))));
+    }
+
+    #[test]
+    fn broken_utf8_and_escapes() {
+        let header: &[u8] = b"sessionid=\"\xff\\073\\\"\\\n\\400\"";
+        assert_eq!(find(std::iter::once(header), "sessionid").as_deref(), Some("\u{fffd};\"\\\n400"));
+        assert_eq!(one("sessionid=\"", "sessionid").as_deref(), Some("\""));
+        assert_eq!(one("sessionid=\"\\\"", "sessionid").as_deref(), Some("\\"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_as_one_parser_does(bytes in proptest::collection::vec(
+            prop_oneof![Just(b';'), Just(b'='), Just(b'"'), Just(b'\\'), Just(b'a'), Just(b' '), Just(b'1'), any::<u8>()],
+            0..60,
+        )) {
+            let all = parse(&String::from_utf8_lossy(&bytes));
+            for name in ["", "a", "a1", "1"] {
+                let expected = all.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+                let found = find(std::iter::once(&bytes[..]), name);
+                prop_assert_eq!(found.as_deref(), expected);
+            }
+        }
+
+        #[test]
+        fn a_quoted_value_reads_back(value in "\\PC*|[ -~]{0,20}|[\\x00-\\xff]{0,8}") {
+            let writer = CookieWriter::new(&CookieAttributes { name: "c".into(), ..Default::default() }).unwrap();
+            let text = writer.set(&value, None);
+            prop_assert!(!text.contains(['\r', '\n', '\0']));
+            let pair = text.split("; HttpOnly").next().unwrap();
+            prop_assert_eq!(unquote(strip(pair.strip_prefix("c=").unwrap())), value);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Wire formats, one file each.
+
+pub mod cache_key;
+pub mod cookie;
+pub mod django_auth;
+pub mod django_items;
+pub mod django_redis;
+pub mod expiry;
+pub mod pickle;
+pub mod session_data;
+pub mod signing;

@@ -1,0 +1,245 @@
+//! A session's dictionary to and from what the engines store.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::signing::{Secrets, TimestampSigner};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::values::Values;
+
+/// The salt of the text that Django's db, cached_db and file engines store. A custom store class in Django has
+/// `django.contrib.sessions.` and its qualified name instead: see [`Codec::signed_with_salt`].
+pub const SALT: &str = "django.contrib.sessions.SessionStore";
+
+/// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
+///
+/// Input for `loads` has passed the check of its signature, unless the engine is one without signatures.
+pub trait Serializer: Send + Sync + 'static {
+    /// Writes a dictionary.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unrepresentable`] if the format has no place for something in it.
+    fn dumps(&self, values: &Values) -> Result<Vec<u8>>;
+
+    /// Reads a dictionary.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupted`] if the bytes are no such thing.
+    fn loads(&self, data: Vec<u8>) -> Result<Values>;
+}
+
+/// Django's default serializer: JSON.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonSerializer;
+
+impl Serializer for JsonSerializer {
+    fn dumps(&self, values: &Values) -> Result<Vec<u8>> {
+        let mut json = Vec::new();
+        values.write_json(&mut json)?;
+        Ok(json)
+    }
+
+    fn loads(&self, data: Vec<u8>) -> Result<Values> {
+        Values::parse(data)
+    }
+}
+
+/// A form in which dictionaries are stored: what stands behind a [`Codec`].
+pub trait Format: Send + Sync + 'static {
+    /// The form's name in messages.
+    fn name(&self) -> &'static str;
+
+    /// Writes a payload; `now` is the time of signing, where there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unrepresentable`] if the form has no place for something in the dictionary.
+    fn encode(&self, values: &Values, now: Timestamp) -> Result<Bytes>;
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadSignature`] if it bears no valid signature but should, [`ErrorKind::Corrupted`] or
+    /// [`ErrorKind::TooLarge`] if it cannot be read for another reason.
+    fn decode(&self, payload: &[u8]) -> Result<Values>;
+
+    /// Whether a payload that was read is as we would write it today: not signed with a fallback secret.
+    fn is_current(&self, payload: &[u8]) -> bool {
+        let _ = payload;
+        true
+    }
+
+    /// A payload that Django's cache reads as `None`, hence as no session at all, and that is unlike one with another
+    /// `nonce`; `None` if the form has no such thing. The cached_db engine marks deleted sessions with it.
+    fn nothing(&self, nonce: u64) -> Option<Bytes> {
+        let _ = nonce;
+        None
+    }
+
+    /// Whether a payload is one that [`nothing`](Self::nothing) made, or that Django wrote for `None`.
+    fn is_nothing(&self, payload: &[u8]) -> bool {
+        let _ = payload;
+        false
+    }
+}
+
+/// Turns dictionaries into the payloads of an engine's store and back. Clones are cheap.
+#[derive(Clone)]
+pub struct Codec(Arc<dyn Format>);
+
+impl Codec {
+    /// A codec for any form.
+    pub fn new(format: impl Format) -> Self {
+        Self(Arc::new(format))
+    }
+
+    /// The signed text of Django's db, cached_db and file engines, around a serializer of one's own.
+    pub fn signed(secrets: &Secrets, serializer: Arc<dyn Serializer>) -> Self {
+        Self::signed_with_salt(secrets, SALT, serializer)
+    }
+
+    /// As [`signed`](Self::signed) with another salt: what a custom store class in Django reads and writes.
+    pub fn signed_with_salt(secrets: &Secrets, salt: &str, serializer: Arc<dyn Serializer>) -> Self {
+        Self::new(SignedText::new(secrets, salt, serializer))
+    }
+
+    /// The signed text of Django's db, cached_db and file engines, with JSON in it: Django's default.
+    pub fn signed_json(secrets: &Secrets) -> Self {
+        Self::signed(secrets, Arc::new(JsonSerializer))
+    }
+
+    /// Plain JSON, for what never leaves the process.
+    pub fn json() -> Self {
+        Self::new(Json)
+    }
+
+    /// Writes a payload; `now` is the time of signing, where there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unrepresentable`] if the form has no place for something in the dictionary.
+    pub fn encode(&self, values: &Values, now: Timestamp) -> Result<Bytes> {
+        values.check_writable()?;
+        self.0.encode(values, now)
+    }
+
+    /// Reads a payload, however old it is: the store knows when a session expires.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadSignature`] if it bears no valid signature but should, [`ErrorKind::Corrupted`] or
+    /// [`ErrorKind::TooLarge`] if it cannot be read for another reason, a value that is no dictionary among them.
+    pub fn decode(&self, payload: &[u8]) -> Result<Values> {
+        self.0.decode(payload)
+    }
+
+    /// Whether a payload that was read is as we would write it today; if not, the next save rewrites it.
+    pub fn is_current(&self, payload: &[u8]) -> bool {
+        self.0.is_current(payload)
+    }
+
+    /// A payload that reads as no session at all; see [`Format::nothing`].
+    pub fn nothing(&self, nonce: u64) -> Option<Bytes> {
+        self.0.nothing(nonce)
+    }
+
+    /// Whether a payload reads as no session at all; see [`Format::is_nothing`].
+    pub fn is_nothing(&self, payload: &[u8]) -> bool {
+        self.0.is_nothing(payload)
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Codec({})", self.0.name())
+    }
+}
+
+/// Signed text around a serializer: what stands in Django's table and files, and in the cookie of `signed_cookies`.
+#[derive(Clone)]
+pub struct SignedText {
+    signer: TimestampSigner,
+    serializer: Arc<dyn Serializer>,
+}
+
+impl SignedText {
+    /// Signed text with this salt.
+    pub fn new(secrets: &Secrets, salt: &str, serializer: Arc<dyn Serializer>) -> Self {
+        Self { signer: TimestampSigner::new(secrets, salt), serializer }
+    }
+
+    /// The dictionary and when it was signed.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub fn read(&self, payload: &[u8]) -> Result<(Values, Timestamp)> {
+        let text = std::str::from_utf8(payload)
+            .map_err(|_| Error::new(ErrorKind::BadSignature, "what is stored is no text, so it is not signed"))?;
+        // Without a maximum age the present time is of no account.
+        let (data, signed_at) = self.signer.unsign_json(text, Timestamp::from_secs(0), None)?;
+        Ok((self.serializer.loads(data)?, signed_at))
+    }
+
+    /// The text of a dictionary signed now.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    pub fn write(&self, values: &Values, now: Timestamp) -> Result<String> {
+        values.check_writable()?;
+        Ok(self.signer.sign_json(&self.serializer.dumps(values)?, now, true))
+    }
+}
+
+impl Format for SignedText {
+    fn name(&self) -> &'static str {
+        "signed text"
+    }
+
+    fn encode(&self, values: &Values, now: Timestamp) -> Result<Bytes> {
+        Ok(self.write(values, now)?.into())
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<Values> {
+        Ok(self.read(payload)?.0)
+    }
+
+    fn is_current(&self, payload: &[u8]) -> bool {
+        std::str::from_utf8(payload).is_ok_and(|text| self.signer.is_current(text))
+    }
+}
+
+struct Json;
+
+impl Format for Json {
+    fn name(&self) -> &'static str {
+        "JSON"
+    }
+
+    fn encode(&self, values: &Values, _: Timestamp) -> Result<Bytes> {
+        JsonSerializer.dumps(values).map(Bytes::from)
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<Values> {
+        Values::parse(payload.to_vec())
+    }
+
+    fn nothing(&self, nonce: u64) -> Option<Bytes> {
+        Some(json_nothing(nonce))
+    }
+
+    fn is_nothing(&self, payload: &[u8]) -> bool {
+        is_json_nothing(payload)
+    }
+}
+
+/// [`Format::nothing`] of forms that are JSON.
+pub(super) fn json_nothing(nonce: u64) -> Bytes {
+    // White space after the value is of no account, so the nonce is written in it.
+    let white = (0..u64::BITS).map(|bit| if nonce >> bit & 1 == 0 { b' ' } else { b'\t' });
+    b"null".iter().copied().chain(white).collect()
+}
+
+/// [`Format::is_nothing`] of forms that are JSON.
+pub(super) fn is_json_nothing(payload: &[u8]) -> bool {
+    payload.trim_ascii() == b"null"
+}
