@@ -1,0 +1,253 @@
+//! The PostgreSQL dialect.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{
+    PgArgumentBuffer, PgArguments, PgConnectOptions, PgPool, PgQueryResult, PgRow, PgSslMode, PgTypeInfo,
+};
+use sqlx::{Arguments, Row, Type};
+
+use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::server::{Server, ServerOptions, SslMode, is_broken};
+use crate::store::SqlStore;
+
+/// Sessions in a PostgreSQL database, in Django's own table.
+///
+/// Dates are moments (`timestamp with time zone`): neither Django's `USE_TZ` nor the time zone of a connection matters.
+/// The sweep skips rows that others are changing, and never waits for them.
+pub type PostgresStore = SqlStore<Postgres>;
+
+/// The PostgreSQL dialect of a [`SqlStore`].
+#[derive(Debug)]
+pub struct Postgres(Server<sqlx::Postgres>);
+
+impl SqlStore<Postgres> {
+    /// Opens a database.
+    ///
+    /// A server that cannot be reached now is not an error yet: each operation tries again. Whether the table exists is
+    /// not looked at either; see [`migrations`](Self::migrations).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] for what waiting does not mend: a wrong password or database name, encryption that
+    /// the server does not offer, options that are none of PostgreSQL's.
+    pub async fn open(options: ServerOptions, clock: Clock) -> Result<Self> {
+        let mut connect: PgConnectOptions = options.parse("postgres")?;
+        connect = connect.extra_float_digits(None).statement_cache_capacity(options.statement_cache);
+        if connect.get_application_name().is_none() {
+            connect = connect.application_name("cloakroom");
+        }
+        connect = connect.ssl_mode(match options.ssl_mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+        if let Some(path) = &options.ssl_root_cert {
+            connect = connect.ssl_root_cert(path);
+        }
+        if let Some(path) = &options.ssl_cert {
+            connect = connect.ssl_client_cert(path);
+        }
+        if let Some(path) = &options.ssl_key {
+            connect = connect.ssl_client_key(path);
+        }
+        if let Some(timeout) = options.statement_timeout {
+            connect = connect.options([("statement_timeout", timeout.as_millis().max(1).to_string())]);
+        }
+        let pool = Server::pool_options(&options).connect_lazy_with(connect);
+        let dialect = Postgres(Server::new(pool, &options, options.place.clone()));
+        dialect.0.try_out(|e| dialect.error("open the database", e)).await?;
+        Ok(Self::with_dialect(dialect, clock))
+    }
+
+    /// A store on an application's own pool. Its size and time-outs are the pool's; a statement that has no answer
+    /// after 6 seconds is given up, with its connection. Best with `test_before_acquire(false)`: broken connections are
+    /// replaced as it is, without another round trip for each operation.
+    pub fn from_pool(pool: PgPool, clock: Clock) -> Self {
+        Self::with_dialect(Postgres(Server::of(pool, "the PostgreSQL database")), clock)
+    }
+}
+
+/// Text in the bytes that we have; the server says whether they are text.
+struct Utf8<'a>(&'a [u8]);
+
+impl Type<sqlx::Postgres> for Utf8<'_> {
+    fn type_info() -> PgTypeInfo {
+        <str as Type<sqlx::Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, sqlx::Postgres> for Utf8<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0);
+        Ok(IsNull::No)
+    }
+}
+
+/// A `timestamp with time zone`: microseconds since 2000 began.
+struct Moment(i64);
+
+/// 2000-01-01 00:00:00 UTC, in microseconds since 1970 began.
+const YEAR_2000: i64 = 946_684_800_000_000;
+
+/// The number by which PostgreSQL knows the type.
+const TIMESTAMPTZ: Oid = Oid(1184);
+
+impl Type<sqlx::Postgres> for Moment {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
+    }
+}
+
+impl Encode<'_, sqlx::Postgres> for Moment {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+}
+
+impl Dialect for Postgres {
+    type Db = sqlx::Postgres;
+
+    // Payloads are compared under the collation "C", byte for byte, whatever a column's own collation calls equal. The
+    // sweep's inner query stands in an array, since a planner may run a mere subquery more than once, each time with new
+    // rows; and what is listed is in the order of bytes, for which there is Django's own index.
+    const STATEMENTS: Statements = Statements {
+        load: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = $1 AND "django_session"."expire_date" > $2"#,
+        find: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = $1"#,
+        create: r#"INSERT INTO "django_session" ("session_key", "session_data", "expire_date") VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"#,
+        replace: r#"UPDATE "django_session" SET "session_data" = $1, "expire_date" = $2 WHERE "django_session"."session_key" = $3 AND "django_session"."session_data" = $4 COLLATE "C""#,
+        touch: r#"UPDATE "django_session" SET "expire_date" = $1 WHERE "django_session"."session_key" = $2 AND "django_session"."expire_date" > $3"#,
+        delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1"#,
+        delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1 AND "django_session"."session_data" = $2 COLLATE "C""#,
+        clear_expired: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ANY (ARRAY(SELECT "expired"."session_key" FROM "django_session" AS "expired" WHERE "expired"."expire_date" < $1 ORDER BY "expired"."expire_date" LIMIT $2 FOR UPDATE SKIP LOCKED))"#,
+        list: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" USING ~<~ LIMIT $1"#,
+        list_after: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE "django_session"."session_key" ~>~ $1 AND LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" USING ~<~ LIMIT $2"#,
+    };
+
+    const SCHEMA: Schema = Schema {
+        begin: "BEGIN",
+        // The number is arbitrary, and ours.
+        lock: Some("SELECT 1 FROM (SELECT pg_advisory_xact_lock(5566776983327240019)) AS locked"),
+        transactional: true,
+        create: &[
+            r#"CREATE TABLE "django_session" ("session_key" varchar(40) NOT NULL PRIMARY KEY, "session_data" text NOT NULL, "expire_date" timestamp with time zone NOT NULL)"#,
+            r#"CREATE INDEX "django_session_session_key_c0390e0f_like" ON "django_session" ("session_key" varchar_pattern_ops)"#,
+            r#"CREATE INDEX "django_session_expire_date_a5c62663" ON "django_session" ("expire_date")"#,
+        ],
+        create_at_once: None,
+        create_recorder: r#"CREATE TABLE "django_migrations" ("id" bigint NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, "app" varchar(255) NOT NULL, "name" varchar(255) NOT NULL, "applied" timestamp with time zone NOT NULL)"#,
+        columns: "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(quote_ident($1)) AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        recorded: r#"SELECT 1 FROM "django_migrations" WHERE "django_migrations"."app" = $1 AND "django_migrations"."name" = $2 LIMIT 1"#,
+        record: r#"INSERT INTO "django_migrations" ("app", "name", "applied") VALUES ($1, $2, $3)"#,
+    };
+
+    async fn pools(&self) -> Result<Pools<sqlx::Postgres>> {
+        Ok(self.0.pools())
+    }
+
+    fn arguments(&self, params: &[Param<'_>]) -> Result<PgArguments, BoxDynError> {
+        let mut arguments = PgArguments::default();
+        arguments.reserve(params.len(), 0);
+        for param in params {
+            match *param {
+                Param::Key(text) | Param::Text(text) => arguments.add(text)?,
+                Param::Payload(payload) => arguments.add(Utf8(payload))?,
+                Param::Moment(moment) => {
+                    let moment = moment.clamp(Timestamp::MIN, Timestamp::MAX);
+                    arguments.add(Moment(moment.as_micros() - YEAR_2000))?;
+                }
+                Param::Count(count) => arguments.add(count)?,
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn record(&self, row: &PgRow) -> sqlx::Result<(Bytes, Option<Timestamp>)> {
+        let payload: &[u8] = row.try_get_unchecked(0)?;
+        let date = row.try_get_raw(1)?.as_bytes().ok().and_then(|bytes| bytes.try_into().ok());
+        // "infinity" is the greatest number there is.
+        let moment = date.map(|bytes| Timestamp::from_micros(i64::from_be_bytes(bytes).saturating_add(YEAR_2000)));
+        Ok((Bytes::copy_from_slice(payload), moment.map(|moment| moment.clamp(Timestamp::MIN, Timestamp::MAX))))
+    }
+
+    fn text(&self, row: &PgRow, column: usize) -> sqlx::Result<String> {
+        let bytes: &[u8] = row.try_get_unchecked(column)?;
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn matched(result: &PgQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.0.patience()
+    }
+
+    fn failed(error: &sqlx::Error) -> Failed {
+        match state(error).as_deref() {
+            // Connections that the server ended: exceptions of the connection, shutdown, a crash, idle for too long.
+            Some("57P01" | "57P02" | "57P05" | "25P03") => Failed::Lost,
+            Some(state) if state.starts_with("08") => Failed::Lost,
+            Some("40001" | "40P01") => Failed::Undone,
+            None if is_broken(error) => Failed::Lost,
+            _ => Failed::Finally,
+        }
+    }
+
+    fn silence(&self, doing: &'static str) -> Error {
+        self.0.silence(doing)
+    }
+
+    fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {
+        let (kind, what) = self.0.failure(&error).unwrap_or_else(|| self.refusal(doing, &error));
+        Error::new(kind, format!("could not {doing}: {what}")).with_source(error)
+    }
+}
+
+impl Postgres {
+    /// What an error means that the server gave.
+    fn refusal(&self, doing: &str, error: &sqlx::Error) -> (ErrorKind, String) {
+        use ErrorKind::{Configuration, Contended, Corrupted, NotMigrated, TooLarge, Unavailable, Unrepresentable};
+
+        let place = self.0.place();
+        let said = error.as_database_error().map(|e| e.message()).unwrap_or_default();
+        // <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+        match state(error).as_deref().unwrap_or_default() {
+            "42P01" => (NotMigrated, format!("{place} has no session table ({said}): run `cloakroom migrate`")),
+            "42703" | "42804" | "42883" | "23502" => {
+                (Configuration, format!("the session table in {place} is not Django's ({said})"))
+            }
+            "28P01" | "28000" => {
+                (Configuration, format!("{place} refuses the user or password of DATABASE_URL ({said})"))
+            }
+            "3D000" => (Configuration, format!("DATABASE_URL names a database that does not exist: {place} ({said})")),
+            "42501" => (Configuration, format!("the user of DATABASE_URL may not do that in {place} ({said})")),
+            "25006" => {
+                (Unavailable, format!("{place} is read-only ({said}): DATABASE_URL must name the primary server"))
+            }
+            "57014" => (Unavailable, format!("{place} took longer than the statement timeout ({said})")),
+            "53300" => (Unavailable, format!("{place} has no connection left ({said}): see pool in DATABASE_URL")),
+            "53100" => (Unavailable, format!("the disk of {place} is full ({said})")),
+            "40001" | "40P01" => (Contended, format!("others kept changing the same rows of {place} ({said})")),
+            "54000" | "22001" => (TooLarge, format!("{place} cannot hold so much ({said})")),
+            // The parameters of a load are plain: it is the row that is not text, as a database in SQL_ASCII may hold.
+            "22021" if doing == "load a session" => {
+                (Corrupted, format!("{place} holds a session record that is not text ({said})"))
+            }
+            "22021" | "22P05" | "22P02" => (Unrepresentable, format!("{place} cannot hold the value ({said})")),
+            _ => (Unavailable, format!("{place} failed: {said}")),
+        }
+    }
+}
+
+/// The state that PostgreSQL gave an error.
+fn state(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(Into::into)
+}

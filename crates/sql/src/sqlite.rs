@@ -1,0 +1,246 @@
+//! The SQLite dialect.
+
+mod file;
+mod options;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloakroom_core::wire::expiry::TimeZone;
+use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteQueryResult, SqliteRow};
+use sqlx::{Arguments, Row, SqlitePool};
+
+use crate::date;
+use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::store::SqlStore;
+use file::File;
+pub use options::{SqliteOptions, Synchronous};
+
+/// Sessions in an SQLite database, in Django's own table.
+///
+/// Reads go through a small pool, writes through one connection, since SQLite has one writer at a time: so tasks of
+/// this process never meet each other's locks, and wait for other processes (a Django beside us) as long as the
+/// [busy timeout](SqliteOptions::busy_timeout) says.
+///
+/// The database is put into WAL mode, in which readers and the writer do not wait for each other. That is a lasting
+/// property of the file; Django reads and writes such a file as any other. It needs `-wal` and `-shm` files beside the
+/// database, so the directory must be writable, and must not be on a network file system.
+///
+/// # A file that is deleted or replaced under way
+/// What is written to a deleted file is lost. Before each operation the store therefore looks whether the path still
+/// leads to the file it has open. No file: the operation fails as unavailable. Another file: the store opens that one.
+pub type SqliteStore = SqlStore<Sqlite>;
+
+/// The SQLite dialect of a [`SqlStore`].
+#[derive(Debug)]
+pub struct Sqlite {
+    source: Source,
+    zone: Option<TimeZone>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Pools that are what they are: a user's own, or one in memory.
+    Pools(Pools<sqlx::Sqlite>),
+    /// Pools on a file that is watched.
+    File(Box<File>),
+}
+
+impl SqlStore<Sqlite> {
+    /// Opens a database.
+    ///
+    /// A file that is locked or cannot be written now is not an error yet: it becomes one of each operation until
+    /// that is mended. Whether the table exists is not looked at either; see [`migrations`](Self::migrations).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the file does not exist (and is not to be created) or is no file, and
+    /// [`ErrorKind::Unavailable`] if it is not an SQLite database. Both name it.
+    pub async fn open(options: SqliteOptions, clock: Clock) -> Result<Self> {
+        let zone = options.zone.clone();
+        let source = match &options.path {
+            Some(_) => Source::File(Box::new(File::open(options).await?)),
+            None => Source::Pools(in_memory().await?),
+        };
+        Ok(Self::with_dialect(Sqlite { source, zone }, clock))
+    }
+
+    /// A store on an application's own pool, for reading and writing. Journal mode, time-outs and size are the
+    /// pool's; whether its file is deleted or replaced is not watched.
+    pub fn from_pool(pool: SqlitePool, clock: Clock) -> Self {
+        let pools = Pools { read: pool.clone(), write: pool };
+        Self::with_dialect(Sqlite { source: Source::Pools(pools), zone: None }, clock)
+    }
+
+    /// Dates as local time of `zone`, as a Django with `USE_TZ = False` and that `TIME_ZONE` stores them. `None`, the
+    /// default, is UTC, as a Django with `USE_TZ = True` stores them, whatever its `TIME_ZONE`.
+    #[must_use]
+    pub fn with_time_zone(mut self, zone: Option<TimeZone>) -> Self {
+        self.dialect.zone = zone;
+        self
+    }
+}
+
+/// A database in memory lives as long as its one connection, which is therefore never closed.
+async fn in_memory() -> Result<Pools<sqlx::Sqlite>> {
+    let options = SqliteConnectOptions::new().filename(":memory:").in_memory(true);
+    let pool = pool_options(1).connect_with(options).await.map_err(|e| failure("open a database", IN_MEMORY, e))?;
+    Ok(Pools { read: pool.clone(), write: pool })
+}
+
+const IN_MEMORY: &str = "the SQLite database in memory";
+
+/// Connections to a file do not go bad while they are idle, so they are neither tested nor renewed; and as long as
+/// one is open, no new file can take over the number of the one it has open.
+fn pool_options(size: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(size).test_before_acquire(false).idle_timeout(None).max_lifetime(None)
+}
+
+impl Dialect for Sqlite {
+    type Db = sqlx::Sqlite;
+
+    // Names are quoted and qualified as Django does. Qualified they must be: a quoted name alone that is no column SQLite
+    // reads as a text literal, and a table that is not Django's would seem to answer. Payloads are compared as bytes, so
+    // that a row which another program filled with a BLOB, or with text that is not UTF-8, is compared like any other.
+    const STATEMENTS: Statements = Statements {
+        load: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = ? AND "django_session"."expire_date" > ?"#,
+        find: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = ?"#,
+        create: r#"INSERT INTO "django_session" ("session_key", "session_data", "expire_date") VALUES (?, ?, ?) ON CONFLICT DO NOTHING"#,
+        replace: r#"UPDATE "django_session" SET "session_data" = ?, "expire_date" = ? WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,
+        touch: r#"UPDATE "django_session" SET "expire_date" = ? WHERE "django_session"."session_key" = ? AND "django_session"."expire_date" > ?"#,
+        delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ?"#,
+        delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,
+        clear_expired: r#"DELETE FROM "django_session" WHERE "django_session"."rowid" IN (SELECT "expired"."rowid" FROM "django_session" AS "expired" WHERE "expired"."expire_date" < ? LIMIT ?)"#,
+        list: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" LIMIT ?"#,
+        list_after: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE "django_session"."session_key" > ? AND LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" LIMIT ?"#,
+    };
+
+    const SCHEMA: Schema = Schema {
+        begin: "BEGIN IMMEDIATE",
+        lock: None,
+        transactional: true,
+        create: &[
+            r#"CREATE TABLE "django_session" ("session_key" varchar(40) NOT NULL PRIMARY KEY, "session_data" text NOT NULL, "expire_date" datetime NOT NULL)"#,
+            r#"CREATE INDEX "django_session_expire_date_a5c62663" ON "django_session" ("expire_date")"#,
+        ],
+        create_at_once: None,
+        create_recorder: r#"CREATE TABLE "django_migrations" ("id" integer NOT NULL PRIMARY KEY AUTOINCREMENT, "app" varchar(255) NOT NULL, "name" varchar(255) NOT NULL, "applied" datetime NOT NULL)"#,
+        columns: "SELECT name, type FROM pragma_table_info(?) ORDER BY cid",
+        recorded: r#"SELECT 1 FROM "django_migrations" WHERE "django_migrations"."app" = ? AND "django_migrations"."name" = ? LIMIT 1"#,
+        record: r#"INSERT INTO "django_migrations" ("app", "name", "applied") VALUES (?, ?, ?)"#,
+    };
+
+    async fn pools(&self) -> Result<Pools<sqlx::Sqlite>> {
+        match &self.source {
+            Source::Pools(pools) => Ok(pools.clone()),
+            Source::File(file) => file.pools().await,
+        }
+    }
+
+    fn arguments(&self, params: &[Param<'_>]) -> Result<SqliteArguments, BoxDynError> {
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(params.len(), 0);
+        for param in params {
+            match *param {
+                Param::Key(text) | Param::Text(text) => arguments.add(text)?,
+                Param::Payload(payload) => match std::str::from_utf8(payload) {
+                    Ok(text) => arguments.add(text)?,
+                    Err(_) => arguments.add(payload)?,
+                },
+                Param::Moment(moment) => arguments.add(date::format(moment, self.zone.as_ref()))?,
+                Param::Count(count) => arguments.add(count)?,
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn record(&self, row: &SqliteRow) -> sqlx::Result<(Bytes, Option<Timestamp>)> {
+        // Unchecked, since a column of SQLite holds what was put there, whatever its declared type.
+        let payload: Vec<u8> = row.try_get_unchecked(0)?;
+        Ok((payload.into(), date::parse(&self.text(row, 1)?, self.zone.as_ref())))
+    }
+
+    fn text(&self, row: &SqliteRow, column: usize) -> sqlx::Result<String> {
+        let bytes: Vec<u8> = row.try_get_unchecked(column)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    }
+
+    fn matched(result: &SqliteQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    fn failed(_: &sqlx::Error) -> Failed {
+        Failed::Finally
+    }
+
+    fn silence(&self, doing: &'static str) -> Error {
+        self.error(doing, sqlx::Error::PoolTimedOut)
+    }
+
+    fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {
+        match &self.source {
+            Source::Pools(_) => failure(doing, "the SQLite database", error),
+            Source::File(file) => failure(doing, &file.name(), error),
+        }
+    }
+}
+
+/// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
+mod code {
+    pub(super) const ERROR: u32 = 1;
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const NOTADB: u32 = 26;
+}
+
+/// The primary result code of an error that SQLite gave.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// What an error of the driver means, with what to do.
+fn failure(doing: &str, place: &str, error: sqlx::Error) -> Error {
+    let (kind, what) = match (&error, primary_code(&error)) {
+        (_, Some(code::BUSY | code::LOCKED)) | (sqlx::Error::PoolTimedOut, _) => (
+            ErrorKind::Unavailable,
+            format!("the database is locked: another program keeps writing to {place}, longer than the busy timeout"),
+        ),
+        (_, Some(code::READONLY)) => {
+            (ErrorKind::Unavailable, format!("{place} is read-only: see the permissions of the file and its directory"))
+        }
+        (_, Some(code::FULL)) => (ErrorKind::Unavailable, format!("{place} cannot grow: the disk is full")),
+        (_, Some(code::CANTOPEN)) => (
+            ErrorKind::Unavailable,
+            format!("{place} cannot be opened: see the permissions of the file and its directory"),
+        ),
+        (_, Some(code::IOERR)) => (ErrorKind::Unavailable, format!("reading or writing {place} failed")),
+        (_, Some(code::CORRUPT)) => (
+            ErrorKind::Unavailable,
+            format!("{place} is damaged: `PRAGMA integrity_check` tells more; restore it from a backup"),
+        ),
+        (_, Some(code::NOTADB)) => (
+            ErrorKind::Unavailable,
+            format!("{place} is not an SQLite database: see that DATABASE_URL names the right file"),
+        ),
+        (sqlx::Error::Database(e), Some(code::ERROR)) if e.message().starts_with("no such table") => {
+            (ErrorKind::NotMigrated, format!("{place} has no session table ({}): run `cloakroom migrate`", e.message()))
+        }
+        (sqlx::Error::Database(e), Some(code::ERROR)) if e.message().contains("column") => {
+            (ErrorKind::Configuration, format!("the session table in {place} is not Django's ({})", e.message()))
+        }
+        (sqlx::Error::Encode(_), _) => (ErrorKind::Unrepresentable, "SQLite cannot carry a value".to_owned()),
+        _ => (ErrorKind::Unavailable, format!("{place} failed: {error}")),
+    };
+    Error::new(kind, format!("could not {doing}: {what}")).with_source(error)
+}

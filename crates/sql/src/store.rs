@@ -1,0 +1,344 @@
+//! The one body of all SQL stores.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
+use sqlx::{Database, Pool};
+
+use crate::dialect::{Dialect, Failed, Param, Run, Running};
+use crate::lease::Lease;
+use crate::migrate::Migrations;
+
+/// How often a compare-and-swap is tried again when the row that refused it turns out to hold what was expected: it
+/// was changed and changed back between two statements.
+const SWAP_TRIES: usize = 3;
+
+/// How often a statement is repeated that the database took back because of others.
+const UNDONE_TRIES: usize = 3;
+
+/// Sessions in the table `django_session` of a database.
+///
+/// Each operation is one statement, hence one round trip; only a `replace` or a guarded `delete` that was refused
+/// reads the row once more, to say what stands there. The version of a record is its stored text, since Django's table
+/// has no other: a save that finds another text than it loaded changes nothing.
+///
+/// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.
+///
+/// # Broken connections
+/// No connection is tested before its use, which would cost another round trip. One that turns out to be broken, since
+/// the server was restarted or hung up, is replaced, and the statement repeated. Where the broken connection may have
+/// carried it out, that shows: what was to be stored stands there already. If something else stands there, the
+/// operation fails as [unavailable](ErrorKind::Unavailable) rather than guess: a merge that was stored once must not be
+/// merged again.
+#[derive(Debug)]
+pub struct SqlStore<D> {
+    pub(crate) dialect: D,
+    clock: Clock,
+}
+
+type Db<D> = <D as Dialect>::Db;
+type Conn<D> = <Db<D> as Database>::Connection;
+type Args<D> = <Db<D> as Database>::Arguments;
+
+/// A way to run a statement on a connection.
+type Way<D, T> = for<'c> fn(&'c mut Conn<D>, &'static str, Args<D>) -> Running<'c, T>;
+
+impl<D: Dialect> SqlStore<D> {
+    pub(crate) fn with_dialect(dialect: D, clock: Clock) -> Self {
+        Self { dialect, clock }
+    }
+
+    /// The migrations of this store's database.
+    pub fn migrations(&self) -> Migrations<'_, D> {
+        Migrations::new(self)
+    }
+
+    /// The clock that decides which records have expired.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// A connection to look at something.
+    pub(crate) async fn reader(&self, doing: &'static str) -> Result<Lease<Db<D>>> {
+        self.lease(doing, &self.dialect.pools().await?.read).await
+    }
+
+    /// A connection to change something, or to read what was changed.
+    pub(crate) async fn writer(&self, doing: &'static str) -> Result<Lease<Db<D>>> {
+        self.lease(doing, &self.dialect.pools().await?.write).await
+    }
+
+    async fn lease(&self, doing: &'static str, pool: &Pool<Db<D>>) -> Result<Lease<Db<D>>> {
+        Lease::new(pool, self.dialect.patience()).await.map_err(|e| self.dialect.error(doing, e))
+    }
+
+    pub(crate) fn arguments(
+        &self,
+        doing: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<<Db<D> as Database>::Arguments> {
+        self.dialect.arguments(params).map_err(|e| self.dialect.error(doing, sqlx::Error::Encode(e)))
+    }
+
+    /// Runs one statement on a connection of a pool, in bounded time, and again where that can help.
+    async fn run<T>(
+        &self,
+        doing: &'static str,
+        side: Side,
+        way: Way<D, T>,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Ran<T>> {
+        let pools = self.dialect.pools().await?;
+        let pool = match side {
+            Side::Read => pools.read,
+            Side::Write => pools.write,
+        };
+        let patience = self.dialect.patience();
+        let begin = Instant::now();
+        let (mut lost, mut undone) = (0, 0);
+        loop {
+            let mut lease = self.lease(doing, &pool).await?;
+            let running = way(&mut lease, sql, self.arguments(doing, params)?);
+            let result = match patience {
+                None => running.await,
+                Some(patience) => match tokio::time::timeout(patience, running).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        lease.discard();
+                        return Err(self.dialect.silence(doing));
+                    }
+                },
+            };
+            let error = match result {
+                Ok(result) => return Ok(Ran { result, repeated: lost > 0 }),
+                Err(error) => error,
+            };
+            let in_time = patience.is_none_or(|patience| begin.elapsed() < patience);
+            match D::failed(&error) {
+                Failed::Lost => {
+                    lease.discard();
+                    // A server that was restarted broke all that the pool held, and a new connection comes after them.
+                    if !in_time || lost >= pool.options().get_max_connections() {
+                        return Err(self.dialect.error(doing, error));
+                    }
+                    lost += 1;
+                    tracing::debug!(%error, "a connection was broken: trying another one");
+                }
+                Failed::Undone if in_time && undone < UNDONE_TRIES => undone += 1,
+                _ => return Err(self.dialect.error(doing, error)),
+            }
+        }
+    }
+
+    /// Runs a statement for the number of rows it matches.
+    async fn execute(&self, doing: &'static str, sql: &'static str, params: &[Param<'_>]) -> Result<Ran<u64>> {
+        let ran = self.run(doing, Side::Write, Db::<D>::execute, sql, params).await?;
+        Ok(Ran { result: D::matched(&ran.result), repeated: ran.repeated })
+    }
+
+    /// Runs a statement for a record, if there is one.
+    async fn record(
+        &self,
+        doing: &'static str,
+        side: Side,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Stored>> {
+        let row = self.run(doing, side, Db::<D>::fetch_optional, sql, params).await?.result;
+        let Some(row) = row else { return Ok(None) };
+        let (payload, expiry) = self.dialect.record(&row).map_err(|e| self.dialect.error(doing, e))?;
+        // The database found the row to be alive, whatever its date looks like. A second from now is the date
+        // that makes everybody renew it soon, and nobody trust it for long.
+        let expiry = expiry.unwrap_or_else(|| {
+            tracing::warn!("a session record has an expire_date that cannot be read");
+            let now = self.clock.now();
+            now.checked_add_micros(1_000_000).unwrap_or(now)
+        });
+        Ok(Some(Stored { version: Version::payload(payload.clone()), payload, expiry }))
+    }
+
+    /// The record that stands under a key, expired or not.
+    async fn find(&self, doing: &'static str, key: &SessionKey) -> Result<Option<Stored>> {
+        self.record(doing, Side::Write, D::STATEMENTS.find, &[Param::Key(key.as_str())]).await
+    }
+
+    /// Changes the row only if it holds the expected payload; otherwise says what stands there.
+    async fn swap(
+        &self,
+        doing: &'static str,
+        key: &SessionKey,
+        expected: &Bytes,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Ran<Swapped>> {
+        let mut tries = 1;
+        let mut repeated = false;
+        loop {
+            let ran = self.execute(doing, sql, params).await?;
+            repeated |= ran.repeated;
+            if ran.result > 0 {
+                return Ok(Ran { result: Swapped::Done, repeated });
+            }
+            let result = match self.find(doing, key).await? {
+                None => Swapped::Gone,
+                // What was expected stands there after all: another writer put it back in between.
+                Some(stored) if stored.payload == *expected && tries < SWAP_TRIES => {
+                    tries += 1;
+                    continue;
+                }
+                Some(stored) => Swapped::Conflict(stored),
+            };
+            return Ok(Ran { result, repeated });
+        }
+    }
+}
+
+/// Which pool a statement goes to.
+#[derive(Clone, Copy)]
+enum Side {
+    Read,
+    Write,
+}
+
+/// What a statement came to.
+struct Ran<T> {
+    result: T,
+    /// A connection broke under the first attempt, and a second one was made: the first may have been carried out.
+    repeated: bool,
+}
+
+enum Swapped {
+    Done,
+    Conflict(Stored),
+    Gone,
+}
+
+fn expected(version: &Version) -> Result<&Bytes> {
+    version.as_payload().ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "this version comes from another store: a SQL store compares payloads")
+    })
+}
+
+fn count(rows: usize) -> Param<'static> {
+    Param::Count(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+/// Runs an INSERT, for the number of rows.
+fn insert<'c, D: Dialect>(conn: &'c mut Conn<D>, sql: &'static str, arguments: Args<D>) -> Running<'c, u64> {
+    let inserting = Db::<D>::execute(conn, sql, arguments);
+    Box::pin(async move {
+        match inserting.await {
+            // Where an INSERT cannot be told to leave a taken key alone without hiding other errors too.
+            Err(sqlx::Error::Database(e)) if e.is_unique_violation() => Ok(0),
+            result => result.map(|result| D::matched(&result)),
+        }
+    })
+}
+
+/// The answer where a repeated statement finds another state than either attempt leaves.
+fn unknown(doing: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("could not {doing}: the connection to the database broke, and what became of the change is unknown"),
+    )
+}
+
+#[async_trait]
+impl<D: Dialect> Store for SqlStore<D> {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let params = [Param::Key(key.as_str()), Param::Moment(self.clock.now())];
+        self.record("load a session", Side::Read, D::STATEMENTS.load, &params).await
+    }
+
+    async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
+        const DOING: &str = "create a session";
+        let params = [Param::Text(key.as_str()), Param::Payload(&payload), Param::Moment(expiry)];
+        let ran = self.run(DOING, Side::Write, insert::<D>, D::STATEMENTS.create, &params).await?;
+        let created = match (ran.result, ran.repeated) {
+            (0, false) => false,
+            // It may be ourselves who took the key.
+            (0, true) => self.find(DOING, key).await?.is_some_and(|stored| stored.payload == payload),
+            _ => true,
+        };
+        Ok(if created { Created::Created(Version::payload(payload)) } else { Created::Taken })
+    }
+
+    async fn replace(
+        &self,
+        key: &SessionKey,
+        version: &Version,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Replaced> {
+        const DOING: &str = "save a session";
+        let expected = expected(version)?;
+        let params =
+            [Param::Payload(&payload), Param::Moment(expiry), Param::Key(key.as_str()), Param::Payload(expected)];
+        let ran = self.swap(DOING, key, expected, D::STATEMENTS.replace, &params).await?;
+        Ok(match ran.result {
+            Swapped::Done => Replaced::Replaced(Version::payload(payload)),
+            Swapped::Conflict(stored) if ran.repeated && stored.payload == payload => {
+                Replaced::Replaced(Version::payload(payload))
+            }
+            Swapped::Conflict(_) if ran.repeated => return Err(unknown(DOING)),
+            Swapped::Conflict(stored) => Replaced::Conflict(stored),
+            Swapped::Gone => Replaced::Gone,
+        })
+    }
+
+    async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
+        let params = [Param::Moment(expiry), Param::Key(key.as_str()), Param::Moment(self.clock.now())];
+        match self.execute("renew a session", D::STATEMENTS.touch, &params).await?.result {
+            0 => Ok(Touched::Gone),
+            _ => Ok(Touched::Touched),
+        }
+    }
+
+    async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
+        const DOING: &str = "delete a session";
+        let Some(version) = version else {
+            let ran = self.execute(DOING, D::STATEMENTS.delete, &[Param::Key(key.as_str())]).await?;
+            return match ran.result {
+                0 => Ok(Deleted::Gone),
+                _ => Ok(Deleted::Deleted),
+            };
+        };
+        let expected = expected(version)?;
+        let params = [Param::Key(key.as_str()), Param::Payload(expected)];
+        let ran = self.swap(DOING, key, expected, D::STATEMENTS.delete_version, &params).await?;
+        Ok(match ran.result {
+            Swapped::Done => Deleted::Deleted,
+            Swapped::Conflict(stored) => Deleted::Conflict(stored),
+            // By us, or by a sign-out? The one ends a rotation well, the other must end the rotated session too.
+            Swapped::Gone if ran.repeated => return Err(unknown(DOING)),
+            Swapped::Gone => Deleted::Gone,
+        })
+    }
+
+    async fn clear_expired(&self, batch: usize) -> Result<Cleared> {
+        let params = [Param::Moment(self.clock.now()), count(batch)];
+        let ran = self.execute("clear expired sessions", D::STATEMENTS.clear_expired, &params).await?;
+        let removed = ran.result;
+        // A first attempt that was carried out unseen says nothing of what is left.
+        Ok(Cleared { removed, more: ran.repeated || (removed > 0 && removed >= batch as u64) })
+    }
+
+    async fn list(&self, after: Option<&SessionKey>, limit: usize) -> Result<Vec<SessionKey>> {
+        const DOING: &str = "list sessions";
+        let (sql, params) = match after {
+            Some(after) => (D::STATEMENTS.list_after, vec![Param::Text(after.as_str()), count(limit)]),
+            None => (D::STATEMENTS.list, vec![count(limit)]),
+        };
+        let rows = self.run(DOING, Side::Read, Db::<D>::fetch_all, sql, &params).await?.result;
+        let mut keys = Vec::new();
+        for row in &rows {
+            // A row under a name that is no key at all belongs to nobody, and cannot be passed on.
+            keys.extend(SessionKey::presented(&self.dialect.text(row, 0).map_err(|e| self.dialect.error(DOING, e))?));
+        }
+        Ok(keys)
+    }
+}

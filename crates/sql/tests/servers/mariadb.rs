@@ -1,0 +1,156 @@
+//! What is particular to MariaDB and MySQL.
+
+use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched, Version};
+use cloakroom_core::wire::expiry::TimeZone;
+use cloakroom_core::{ErrorKind, SessionKey, Timestamp};
+use cloakroom_sql::MySqlStore;
+use cloakroom_test_servers::{Kind, require_or_skip, shared};
+use sqlx::mysql::MySqlPoolOptions;
+
+use crate::common::{LATER, NOW, bytes, clock, key};
+use crate::{block_on, create, open, payload, refused, store};
+
+fn named(text: &str) -> SessionKey {
+    SessionKey::presented(text).unwrap()
+}
+
+/// The usual collations take upper for lower case, and blanks at the end for nothing.
+#[test]
+fn texts_are_compared_byte_for_byte() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        let url = server.database();
+        let store = store(&url).await;
+        for (row, ours) in [("ABCDEFGH12", "abcdefgh12"), ("spaces0000  ", "spaces0000"), ("accént0000", "accent0000")]
+        {
+            server.sql(&url, &format!("INSERT INTO django_session VALUES ('{row}', 'Text', '2040-01-01')"));
+            let (ours, text) = (named(ours), Version::payload(bytes("Text")));
+            assert!(store.load(&ours).await.unwrap().is_none(), "{row}");
+            assert_eq!(store.touch(&ours, LATER).await.unwrap(), Touched::Gone, "{row}");
+            assert!(matches!(store.delete(&ours, None).await.unwrap(), Deleted::Gone), "{row}");
+            assert!(matches!(store.delete(&ours, Some(&text)).await.unwrap(), Deleted::Gone), "{row}");
+            assert!(matches!(store.replace(&ours, &text, bytes("x"), LATER).await.unwrap(), Replaced::Gone), "{row}");
+            // Both cannot stand in the table; another key is drawn then.
+            assert_eq!(store.create(&ours, bytes("x"), LATER).await.unwrap(), Created::Taken, "{row}");
+        }
+        let rows = server.sql(&url, "SELECT COUNT(*) FROM django_session WHERE session_data = 'Text'");
+        assert_eq!(rows.trim(), "3", "none was harmed");
+
+        create(&*store, &key(1), "Text").await;
+        for wrong in ["tEXT", "Text ", "Téxt"] {
+            let expected = Version::payload(bytes(wrong));
+            let replacing = store.replace(&key(1), &expected, bytes("new"), LATER).await.unwrap();
+            assert!(matches!(replacing, Replaced::Conflict(_)), "{replacing:?}");
+            assert!(matches!(store.delete(&key(1), Some(&expected)).await.unwrap(), Deleted::Conflict(_)));
+        }
+        assert_eq!(payload(&*store, &key(1)).await.unwrap(), "Text");
+    });
+}
+
+/// Rows that match count, whether or not they change.
+#[test]
+fn a_save_that_changes_nothing_is_a_save() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        let store = store(&server.database()).await;
+        let version = create(&*store, &key(1), "same").await;
+        let saved = store.replace(&key(1), &version, bytes("same"), LATER).await.unwrap();
+        assert!(matches!(saved, Replaced::Replaced(_)), "{saved:?}");
+        assert_eq!(store.touch(&key(1), LATER).await.unwrap(), Touched::Touched);
+        assert_eq!(store.touch(&key(1), LATER).await.unwrap(), Touched::Touched);
+    });
+}
+
+/// A table of another character set, as one of an old Django: what is read there can be compared and replaced.
+#[test]
+fn other_character_sets() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        for charset in ["latin1", "utf8mb3", "utf16"] {
+            let url = server.database();
+            let store = store(&url).await;
+            server.sql(&url, &format!("ALTER TABLE django_session CONVERT TO CHARACTER SET {charset}"));
+            let version = create(&*store, &key(1), "plain").await;
+            let Replaced::Replaced(version) = store.replace(&key(1), &version, bytes("é"), LATER).await.unwrap()
+            else {
+                panic!("{charset}")
+            };
+            assert_eq!(payload(&*store, &key(1)).await.unwrap(), "é", "{charset}");
+            assert!(matches!(store.delete(&key(1), Some(&version)).await.unwrap(), Deleted::Deleted), "{charset}");
+            if charset == "latin1" {
+                let creating = store.create(&key(2), bytes("字"), LATER).await;
+                refused(creating, ErrorKind::Unrepresentable, &["create a session"]);
+            }
+        }
+    });
+}
+
+#[test]
+fn dates_are_local_where_django_stores_them_so() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        let url = server.database();
+        store(&url).await;
+        let zone = TimeZone::named("Asia/Kolkata").unwrap();
+        // A pool whose connections believe to be elsewhere.
+        let pool = MySqlPoolOptions::new().max_connections(2).after_connect(|conn, _| {
+            Box::pin(async move {
+                sqlx::query("SET time_zone = '-07:00'").execute(conn).await?;
+                Ok(())
+            })
+        });
+        let pool = pool.connect(&url).await.unwrap();
+        let store = MySqlStore::from_pool(pool, clock()).with_time_zone(Some(zone));
+        let end = Timestamp::from_micros(NOW.as_micros() + 1);
+        store.create(&key(1), bytes("x"), end).await.unwrap();
+        assert_eq!(store.load(&key(1)).await.unwrap().unwrap().expiry, end);
+        let text = server.sql(&url, "SELECT CAST(expire_date AS CHAR) FROM django_session");
+        assert_eq!(text.trim(), "2030-03-17 23:16:40.000001");
+        store.clock().set(end);
+        assert!(store.load(&key(1)).await.unwrap().is_none());
+        assert_eq!(store.clear_expired(10).await.unwrap().removed, 0, "equal is neither alive nor swept");
+    });
+}
+
+#[test]
+fn odd_rows_are_read_and_never_harmed() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        let url = server.database();
+        let store = store(&url).await;
+        let row = |n: u32, date: &str| {
+            let insert = format!("INSERT INTO django_session VALUES ('{n:032}', 'a\\0b', '{date}')");
+            server.sql(&url, &format!("SET sql_mode = ''; {insert}"));
+        };
+        row(1, "0000-00-00 00:00:00");
+        row(2, "2040-00-00 00:00:00");
+        row(3, "9999-12-31 23:59:59.999999");
+        assert!(store.load(&key(1)).await.unwrap().is_none());
+        // No such day; alive, since the database says so, and soon to be renewed.
+        let odd = store.load(&key(2)).await.unwrap().unwrap();
+        assert_eq!(odd.payload, &b"a\0b"[..]);
+        assert_eq!(odd.expiry, Timestamp::from_micros(NOW.as_micros() + 1_000_000));
+        assert_eq!(store.load(&key(3)).await.unwrap().unwrap().expiry, Timestamp::MAX);
+        assert_eq!(store.list(None, 10).await.unwrap().len(), 3);
+    });
+}
+
+/// A record larger than the server takes is told to be so; smaller ones go on.
+#[test]
+fn more_than_the_server_takes() {
+    block_on(async {
+        let Some(server) = require_or_skip(Kind::MariaDb) else { return };
+        let store = store(&server.database()).await;
+        server.sql("mysql", "SET GLOBAL max_allowed_packet = 1048576");
+        let store = {
+            drop(store);
+            open(&server.url_of("test_1")).await.unwrap().into_store()
+        };
+        let version = create(&*store, &key(1), "small").await;
+        let large = bytes(&"x".repeat(3_000_000));
+        let saving = store.replace(&key(1), &version, large.clone(), LATER).await;
+        refused(saving, ErrorKind::TooLarge, &["save a session"]);
+        refused(store.create(&key(2), large, LATER).await, ErrorKind::TooLarge, &["create a session"]);
+        assert_eq!(payload(&*store, &key(1)).await.unwrap(), "small");
+    });
+}
