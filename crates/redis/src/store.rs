@@ -1,0 +1,304 @@
+//! The store: seven operations, each one command.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
+use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
+use redis::{Cmd, Script, ServerErrorKind, Value};
+
+use crate::failure;
+use crate::link::{Answer, Link};
+use crate::options::{RedisOptions, TimeUnit};
+
+/// Replaces a value that still is the one expected. Answers 1, 0 if there is none, or the other value.
+const REPLACE: &str = "\
+local standing = redis.call('GET', KEYS[1])
+if not standing then return 0 end
+if standing ~= ARGV[1] then return standing end
+if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], ARGV[4], ARGV[3]) end
+return 1";
+
+/// Deletes a value that still is the one expected. Answers as the other.
+const DELETE: &str = "\
+local standing = redis.call('GET', KEYS[1])
+if not standing then return 0 end
+if standing ~= ARGV[1] then return standing end
+redis.call('DEL', KEYS[1])
+return 1";
+
+/// How much later than the moment from which a session's end was counted a command may be put together. Ten seconds
+/// are then nine and a bit, and would be cut to nine.
+const LAG_MICROS: i64 = 10_000;
+
+/// How many keys the server looks at in one step of a list.
+const SCAN_STEP: usize = 1_000;
+
+/// Sessions on a Redis or Valkey server. Clones of one store are had by sharing it.
+///
+/// The versions of its records are the payloads themselves: Django's keys hold nothing but the session.
+/// A record's expiry is the server's business, which a `GET` does not tell: [`Stored::expiry`] is
+/// [`Timestamp::MAX`].
+pub struct RedisStore {
+    link: Link,
+    clock: Clock,
+    keys: CacheKeys,
+    unit: TimeUnit,
+    replace: Script,
+    delete: Script,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("address", &self.link.address())
+            .field("prefix", &self.keys.prefix())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store on the server that the options name. Nothing is sent: a server that is down fails the operations that
+    /// need it, and no other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if a certificate cannot be read.
+    pub fn open(options: RedisOptions, clock: Clock) -> Result<Self> {
+        Ok(Self {
+            link: Link::new(&options)?,
+            clock,
+            keys: options.keys,
+            unit: options.unit,
+            replace: Script::new(REPLACE),
+            delete: Script::new(DELETE),
+        })
+    }
+
+    /// Asks the server whether it is there, and whether it takes our user, password and database number.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub async fn ping(&self) -> Result<()> {
+        self.link.send(&redis::cmd("PING")).await.map(drop)
+    }
+
+    fn key(&self, key: &SessionKey) -> String {
+        self.keys.key(key.as_str())
+    }
+
+    /// The time from now to a session's end as the argument of `EX` or `PX`; zero if it has come.
+    fn lifetime(&self, expiry: Timestamp) -> u64 {
+        let micros = expiry.micros_since(self.clock.now()).saturating_add(LAG_MICROS);
+        let timeout = Timeout::from_micros(micros);
+        match self.unit {
+            TimeUnit::Seconds => timeout.redis_seconds(),
+            TimeUnit::Milliseconds => Timeout::from_micros(micros - LAG_MICROS).redis_millis(),
+        }
+        .unwrap_or(0)
+    }
+
+    /// The option of `SET` for the unit.
+    fn unit(&self) -> &'static str {
+        match self.unit {
+            TimeUnit::Seconds => "EX",
+            TimeUnit::Milliseconds => "PX",
+        }
+    }
+
+    /// Runs a script by its hash; a server that does not know it gets its text, and knows it from then on.
+    async fn run(&self, script: &Script, text: &str, key: &str, arguments: &[&[u8]]) -> Result<Outcome> {
+        let command = |name: &str, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(1).arg(key);
+            arguments.iter().for_each(|&argument| {
+                command.arg(argument);
+            });
+            command
+        };
+        let mut answer = self.link.send(&command("EVALSHA", script.get_hash())).await;
+        if answer.as_ref().is_err_and(is_unknown_script) {
+            answer = self.link.send(&command("EVAL", text)).await;
+        }
+        let Answer { value, after_a_break } = answer?;
+        let standing = match value {
+            Value::Int(1) => Standing::Expected,
+            Value::Int(0) => Standing::Nothing,
+            Value::BulkString(payload) => Standing::Other(stored(payload)),
+            _ => return Err(failure::unexpected(self.link.address(), "EVALSHA")),
+        };
+        Ok(Outcome { standing, after_a_break })
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Stored>> {
+        match self.link.send(redis::cmd("GET").arg(key)).await?.value {
+            Value::Nil => Ok(None),
+            Value::BulkString(payload) => Ok(Some(stored(payload))),
+            _ => Err(failure::unexpected(self.link.address(), "GET")),
+        }
+    }
+
+    /// The number that a command answers with.
+    async fn count(&self, name: &str, command: &Cmd) -> Result<i64> {
+        match self.link.send(command).await?.value {
+            Value::Int(count) => Ok(count),
+            _ => Err(failure::unexpected(self.link.address(), name)),
+        }
+    }
+}
+
+/// What a script met.
+struct Outcome {
+    standing: Standing,
+    after_a_break: bool,
+}
+
+enum Standing {
+    Expected,
+    Nothing,
+    Other(Stored),
+}
+
+fn stored(payload: Vec<u8>) -> Stored {
+    let payload = Bytes::from(payload);
+    Stored { version: Version::payload(payload.clone()), payload, expiry: Timestamp::MAX }
+}
+
+fn is_unknown_script(error: &Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<redis::RedisError>())
+        .is_some_and(|error| error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+/// The payload that a version of ours is.
+fn expected(version: &Version) -> Result<&Bytes> {
+    version.as_payload().ok_or_else(|| Error::new(ErrorKind::Unsupported, "a version of another store"))
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        self.get(&self.key(key)).await
+    }
+
+    async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
+        let version = Version::payload(payload.clone());
+        let key = self.key(key);
+        let lifetime = self.lifetime(expiry);
+        if lifetime == 0 {
+            // It is over before it began. Nothing is stored, as django-redis does; Django stores and deletes it.
+            return Ok(Created::Created(version));
+        }
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(&payload[..]).arg("NX").arg(self.unit()).arg(lifetime);
+        let Answer { value, after_a_break } = self.link.send(&set).await?;
+        match value {
+            Value::Okay => Ok(Created::Created(version)),
+            // Under a key that was drawn just now, our own payload can only come from our own first attempt.
+            Value::Nil if after_a_break && self.get(&key).await?.is_some_and(|stored| stored.payload == payload) => {
+                Ok(Created::Created(version))
+            }
+            Value::Nil => Ok(Created::Taken),
+            _ => Err(failure::unexpected(self.link.address(), "SET")),
+        }
+    }
+
+    async fn replace(
+        &self,
+        key: &SessionKey,
+        version: &Version,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Replaced> {
+        let lifetime = self.lifetime(expiry).to_string();
+        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes(), self.unit().as_bytes()];
+        let Outcome { standing, after_a_break } = self.run(&self.replace, REPLACE, &self.key(key), &arguments).await?;
+        match standing {
+            Standing::Expected => Ok(Replaced::Replaced(Version::payload(payload))),
+            Standing::Nothing => Ok(Replaced::Gone),
+            // What stands may be ours, or be built on ours: to replay the changes on it could apply them twice.
+            Standing::Other(_) if after_a_break => Err(failure::unknown_outcome(self.link.address())),
+            Standing::Other(stored) => Ok(Replaced::Conflict(stored)),
+        }
+    }
+
+    async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
+        let name = match self.unit {
+            TimeUnit::Seconds => "EXPIRE",
+            TimeUnit::Milliseconds => "PEXPIRE",
+        };
+        let mut command = redis::cmd(name);
+        // With zero, the server deletes the key.
+        command.arg(self.key(key)).arg(self.lifetime(expiry));
+        Ok(match self.count(name, &command).await? {
+            0 => Touched::Gone,
+            _ => Touched::Touched,
+        })
+    }
+
+    async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
+        let key = self.key(key);
+        let Some(version) = version else {
+            return Ok(match self.count("DEL", redis::cmd("DEL").arg(&key)).await? {
+                0 => Deleted::Gone,
+                _ => Deleted::Deleted,
+            });
+        };
+        let Outcome { standing, after_a_break } =
+            self.run(&self.delete, DELETE, &key, &[&expected(version)?[..]]).await?;
+        match standing {
+            Standing::Expected => Ok(Deleted::Deleted),
+            // Gone by ourselves, or by somebody who signed the visitor out: that makes a difference to a rotation.
+            Standing::Nothing if after_a_break => Err(failure::unknown_outcome(self.link.address())),
+            Standing::Nothing => Ok(Deleted::Gone),
+            Standing::Other(stored) => Ok(Deleted::Conflict(stored)),
+        }
+    }
+
+    /// Nothing: the server removes what has expired.
+    async fn clear_expired(&self, _batch: usize) -> Result<Cleared> {
+        Ok(Cleared { removed: 0, more: false })
+    }
+
+    /// Each page looks at every key of the database, in steps that hold up nobody else, and keeps the first ones in
+    /// order. Ask for large pages.
+    async fn list(&self, after: Option<&SessionKey>, limit: usize) -> Result<Vec<SessionKey>> {
+        let pattern = glob(self.keys.prefix());
+        let mut page = std::collections::BTreeSet::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCAN_STEP);
+            let answer = self.link.send(&scan).await?.value;
+            let (next, found): (String, Vec<Vec<u8>>) =
+                redis::from_redis_value(answer).map_err(|_| failure::unexpected(self.link.address(), "SCAN"))?;
+            for name in found {
+                let key = std::str::from_utf8(&name).ok().and_then(|name| self.keys.session_key(name));
+                let key = key.and_then(SessionKey::presented).filter(SessionKey::is_storable);
+                // The same prefix begins the names of other engines, whose keys are no session keys of ours.
+                let Some(key) = key.filter(|key| after.is_none_or(|after| key > after)) else { continue };
+                page.insert(key);
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
+            if next == "0" {
+                return Ok(page.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+}
+
+/// A pattern of the server for names that begin so.
+fn glob(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 8);
+    for letter in prefix.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('*');
+    pattern
+}
