@@ -1,0 +1,142 @@
+//! The service around a service: opens, commits, writes headers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use cloakroom_core::exchange::{Answer, Exchange, vary_on_cookie};
+use cloakroom_core::{Error, SessionSlot};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+/// The service that [`SessionLayer`](crate::SessionLayer) makes of another.
+#[derive(Clone)]
+pub struct SessionService<S> {
+    inner: S,
+    exchange: Exchange,
+}
+
+impl<S> SessionService<S> {
+    pub(crate) fn new(inner: S, exchange: Exchange) -> Self {
+        Self { inner, exchange }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for SessionService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if request.extensions().get().is_some_and(|slot| self.exchange.owns(slot)) {
+            // A router with the layer was nested in another with the same one: that one answers for the session.
+            return ResponseFuture { stage: Stage::Passing { future: self.inner.call(request) } };
+        }
+        let slot = self.exchange.open(request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes));
+        request.extensions_mut().insert(slot.clone());
+        let exchange = self.exchange.clone();
+        ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), exchange, slot } }
+    }
+}
+
+type Commit = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
+
+pin_project! {
+    /// The response of a [`SessionService`]: the inner service's, after its session was saved.
+    ///
+    /// If the inner service fails instead of responding, that counts as a server error: nothing is saved, but a session
+    /// that was flushed is deleted before the failure is passed on.
+    pub struct ResponseFuture<F, R, E> {
+        #[pin]
+        stage: Stage<F, R, E>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<F, R, E> {
+        Passing { #[pin] future: F },
+        Handling { #[pin] future: F, exchange: Exchange, slot: SessionSlot },
+        // Only a commit that has to ask the store is boxed.
+        Committing { commit: Commit, outcome: Option<Result<Response<R>, E>> },
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F, R, E>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Default,
+{
+    type Output = Result<Response<R>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut stage = self.project().stage;
+        loop {
+            match stage.as_mut().project() {
+                StageProj::Passing { future } => return future.poll(cx),
+                StageProj::Handling { future, exchange, slot } => {
+                    let mut outcome = ready!(future.poll(cx));
+                    let status = outcome.as_ref().map_or(500, |response| response.status().as_u16());
+                    if let Some(answer) = exchange.commit_without_io(slot, status) {
+                        if let Ok(response) = &mut outcome {
+                            write(response.headers_mut(), answer);
+                        }
+                        return Poll::Ready(outcome);
+                    }
+                    let (exchange, slot) = (exchange.clone(), slot.clone());
+                    let commit = Box::pin(async move { exchange.commit(&slot, status).await });
+                    stage.set(Stage::Committing { commit, outcome: Some(outcome) });
+                }
+                StageProj::Committing { commit, outcome } => {
+                    let committed = ready!(commit.as_mut().poll(cx));
+                    let mut outcome = outcome.take().expect("a future is not polled after it is done");
+                    if let Ok(response) = &mut outcome {
+                        match committed {
+                            Ok(answer) => write(response.headers_mut(), answer),
+                            Err(error) => refuse(response, &error),
+                        }
+                    }
+                    return Poll::Ready(outcome);
+                }
+            }
+        }
+    }
+}
+
+/// Writes what the exchange decided.
+fn write(headers: &mut HeaderMap, answer: Answer) {
+    if let Some(cookie) = answer.set_cookie {
+        // The cookie writer lets nothing through that a header cannot hold.
+        if let Ok(value) = HeaderValue::try_from(cookie) {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+    if answer.vary {
+        let vary = vary_on_cookie(headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()));
+        if let Ok(value) = HeaderValue::try_from(vary) {
+            headers.insert(VARY, value);
+        }
+    }
+}
+
+/// Replaces a response whose session could not be saved: what it says would not be true. The answer is opaque; the
+/// exchange has logged the cause.
+fn refuse<R: Default>(response: &mut Response<R>, error: &Error) {
+    *response.status_mut() = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.body_mut() = R::default();
+    let headers = response.headers_mut();
+    // The handler's other headers, cookies of its own among them, belong to an answer that is not given.
+    headers.clear();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+}
