@@ -1,0 +1,155 @@
+//! From the settings to the engine that they name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloakroom_core::engine::Engine;
+use cloakroom_core::engine::cached::{CacheForm, CachedStore};
+use cloakroom_core::engine::file::FileStore;
+use cloakroom_core::engine::memory::MemoryStore;
+use cloakroom_core::engine::signed_cookies::{SALT, SignedCookies};
+use cloakroom_core::settings::{CacheBackend, CacheConfig, EngineName, Settings};
+use cloakroom_core::store::Store;
+use cloakroom_core::wire::cache_key::{CACHE_ENGINE, CACHED_DB_ENGINE};
+use cloakroom_core::wire::expiry::{EXPIRY_KEY, Lifetime};
+use cloakroom_core::wire::session_data::{Codec, SignedText};
+use cloakroom_core::{Clock, Error, ErrorKind, Result};
+
+/// How long cached_db believes a cache in this process, which does not hear of what other processes do: what they sign
+/// out is over here after so long.
+const LOCAL_MAX_AGE: Duration = Duration::from_secs(60);
+
+/// The cache that keeps sessions.
+struct Cache {
+    store: Arc<dyn Store>,
+    /// The form in which Django keeps sessions there; `None` for a cache that Django does not reach.
+    codec: Option<Codec>,
+}
+
+/// Opens the engine that `SESSION_ENGINE` names.
+pub(crate) async fn open(settings: &Settings) -> Result<Engine> {
+    let clock = Clock::system();
+    Ok(match settings.engine() {
+        EngineName::Db => Engine::Store { store: database(settings, clock).await?, codec: settings.signed_codec() },
+        EngineName::Cache => {
+            let Cache { store, codec } = cache(settings, CACHE_ENGINE, clock)?;
+            Engine::Store { store, codec: codec.unwrap_or_else(Codec::json) }
+        }
+        EngineName::CachedDb => {
+            let database = database(settings, clock.clone()).await?;
+            let Cache { store, codec } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
+            let form = codec.map_or(CacheForm::Private { max_age: LOCAL_MAX_AGE }, CacheForm::Django);
+            CachedStore::new(settings.cache_alias(), store, form, database, settings.signed_codec(), clock)
+                .into_engine()
+        }
+        EngineName::File => Engine::Store { store: Arc::new(files(settings, clock)?), codec: settings.signed_codec() },
+        EngineName::SignedCookies => Engine::SignedCookies(SignedCookies::new(
+            SignedText::new(settings.secrets(), SALT, settings.serializer()),
+            settings.expiry_rules(),
+            settings.cookie_name().len(),
+        )),
+    })
+}
+
+fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {
+    let (codec, rules) = (settings.signed_codec(), settings.expiry_rules());
+    let lifetime = move |payload: &[u8]| {
+        // What cannot be read has no expiry of its own: it goes when a session without one would.
+        let values = codec.decode(payload).unwrap_or_default();
+        rules.lifetime(values.get_raw(EXPIRY_KEY)).unwrap_or(Lifetime::Sliding(rules.cookie_age))
+    };
+    FileStore::new(settings.file_path(), settings.cookie_name(), clock, Arc::new(lifetime))
+}
+
+/// Opens the cache that `SESSION_CACHE_ALIAS` names, for an engine with this prefix of keys.
+fn cache(settings: &Settings, engine: &str, clock: Clock) -> Result<Cache> {
+    let cache = settings.session_cache().ok_or_else(|| wrong("SESSION_CACHE_ALIAS names no entry of CACHES"))?;
+    let opened = match &cache.backend {
+        CacheBackend::LocMem => {
+            let store = Arc::new(MemoryStore::with_max_entries(clock, cache.max_entries));
+            Ok(Cache { store, codec: None })
+        }
+        CacheBackend::Redis | CacheBackend::DjangoRedis => redis(cache, engine, clock),
+        CacheBackend::PyMemcache | CacheBackend::PyLibMc => memcached(cache, engine, clock),
+        other => Err(wrong(format!(
+            "the back end {other:?} is not built into this version; `locmem` keeps sessions in this process, and \
+             SESSION_ENGINE = \"db\" in a database"
+        ))),
+    };
+    opened.map_err(|error| {
+        let message = format!("CACHES[{:?}]: {error}", settings.cache_alias());
+        Error::new(error.kind(), message).with_source(error)
+    })
+}
+
+#[cfg(feature = "memcached")]
+fn memcached(cache: &CacheConfig, engine: &str, clock: Clock) -> Result<Cache> {
+    use cloakroom_core::wire::cache_key::CacheKeys;
+    use cloakroom_memcached::{MemcachedOptions, MemcachedStore};
+
+    let options = MemcachedOptions::from_cache(cache)?;
+    let codec = Some(options.codec());
+    let keys = CacheKeys::new(&cache.key_prefix, cache.version, engine);
+    Ok(Cache { store: Arc::new(MemcachedStore::new(options, keys, clock)?), codec })
+}
+
+#[cfg(not(feature = "memcached"))]
+fn memcached(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache> {
+    Err(wrong("a cache in Memcached needs the feature `memcached` of the crate `cloakroom`: turn it on"))
+}
+
+#[cfg(feature = "redis")]
+fn redis(cache: &CacheConfig, engine: &str, clock: Clock) -> Result<Cache> {
+    let options = cloakroom_redis::RedisOptions::from_cache(cache, engine)?;
+    let codec = Some(cloakroom_redis::codec(cache)?);
+    Ok(Cache { store: Arc::new(cloakroom_redis::RedisStore::open(options, clock)?), codec })
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache> {
+    Err(wrong("a cache in Redis needs the feature `redis` of the crate `cloakroom`: turn it on"))
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+async fn database(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>> {
+    Ok(open_database(settings, false, clock).await?.into_store())
+}
+
+/// The database that `DATABASE_URL` names: what `cloakroom migrate` works on. A missing SQLite file is made if
+/// `create_if_missing` says so.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] if `DATABASE_URL` is missing or wrong, or the feature for its kind of database is not
+/// compiled in. A server that cannot be reached is no error yet.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub async fn open_database(
+    settings: &Settings,
+    create_if_missing: bool,
+    clock: Clock,
+) -> Result<cloakroom_sql::AnySqlStore> {
+    let url = settings.database_url().ok_or_else(no_database)?;
+    let rules = settings.expiry_rules();
+    let zone = (!rules.use_tz).then_some(rules.time_zone);
+    cloakroom_sql::AnySqlStore::open(url.as_str(), create_if_missing, zone, clock).await
+}
+
+#[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+async fn database(settings: &Settings, _clock: Clock) -> Result<Arc<dyn Store>> {
+    settings.database_url().ok_or_else(no_database)?;
+    Err(wrong(format!(
+        "SESSION_ENGINE: `{}` needs a database's feature of the crate `cloakroom`: turn on `sqlite`, `postgres` or \
+         `mysql`",
+        settings.engine()
+    )))
+}
+
+fn no_database() -> Error {
+    wrong(
+        "DATABASE_URL is not set, and SESSION_ENGINE `db` (the default) keeps sessions in a database: set it, as in \
+         DATABASE_URL=sqlite:///srv/site/db.sqlite3, or choose another engine",
+    )
+}
+
+fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}

@@ -1,0 +1,145 @@
+//! A site's sessions, from its settings.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cloakroom_core::engine::Engine;
+use cloakroom_core::exchange::{Exchange, Policy};
+use cloakroom_core::settings::Settings;
+use cloakroom_core::store::Store;
+use cloakroom_core::wire::cookie::CookieWriter;
+use cloakroom_core::{Clock, KeySource};
+
+use crate::Result;
+use crate::open::open;
+
+/// A site's sessions: made once from the settings, and shared. Clones are cheap.
+#[derive(Clone)]
+pub struct Sessions {
+    exchange: Exchange,
+    settings: Arc<Settings>,
+}
+
+impl Sessions {
+    /// Sessions as the environment variables say, and the file that `CLOAKROOM_SETTINGS` names, if it is set: the
+    /// environment wins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration): all problems of the settings together, or why the
+    /// engine they name cannot be opened.
+    pub async fn from_env() -> Result<Self> {
+        Self::from_settings(Settings::load(None).map_err(cloakroom_core::Error::from)?).await
+    }
+
+    /// Sessions as a TOML file says, and the environment, which wins.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub async fn from_toml(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_settings(Settings::load(Some(path.as_ref())).map_err(cloakroom_core::Error::from)?).await
+    }
+
+    /// Sessions as these settings say.
+    ///
+    /// # Errors
+    /// Why the engine cannot be opened: its file or directory is missing, or the feature for it is not compiled in.
+    pub async fn from_settings(settings: Settings) -> Result<Self> {
+        let engine = if settings.sessions_enabled() { open(&settings).await? } else { Engine::Off };
+        Self::with_engine(settings, engine)
+    }
+
+    /// Sessions in a store of your own, in the signed text of Django's database engine. `SESSION_ENGINE` is of no
+    /// account then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong.
+    pub fn with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self> {
+        let codec = settings.signed_codec();
+        Self::with_engine(settings, Engine::Store { store, codec })
+    }
+
+    /// Sessions in an engine of your own. `SESSION_ENGINE` is of no account then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong.
+    pub fn with_engine(settings: Settings, engine: Engine) -> Result<Self> {
+        let exchange = Exchange::new(engine, policy(&settings)?, Clock::system(), KeySource::system());
+        Ok(Self { exchange, settings: Arc::new(settings) })
+    }
+
+    /// The layer that gives every request its session.
+    #[cfg(feature = "tower")]
+    pub fn layer(&self) -> cloakroom_tower::SessionLayer {
+        cloakroom_tower::SessionLayer::new(self.exchange.clone())
+    }
+
+    /// The middleware that gives every request of an actix-web application its session.
+    ///
+    /// ```no_run
+    /// use actix_web::{App, HttpServer, get};
+    /// use cloakroom::{Session, Sessions};
+    ///
+    /// #[get("/")]
+    /// async fn visits(session: Session) -> Result<String, cloakroom::Error> {
+    ///     let n: u64 = session.update("visits", |n: Option<u64>| n.unwrap_or(0) + 1)?;
+    ///     Ok(format!("visit {n}"))
+    /// }
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sessions = Sessions::from_env().await?;
+    /// // Made once, outside: the workers share one store.
+    /// HttpServer::new(move || App::new().service(visits).wrap(sessions.actix_middleware()))
+    ///     .bind("127.0.0.1:8000")?
+    ///     .run()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "actix")]
+    pub fn actix_middleware(&self) -> cloakroom_actix::SessionMiddleware {
+        cloakroom_actix::SessionMiddleware::new(self.exchange.clone())
+    }
+
+    /// The exchange behind the layer, for adapters and tools.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// The store, for the engines that have one.
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.exchange.engine().store()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Removes expired sessions, `batch` at a time, and returns how many: Django's `clear_expired`. Between batches,
+    /// writers get their turn. Engines that keep no records have nothing to clear.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store fails; what was removed stays removed.
+    pub async fn clear_expired(&self, batch: usize) -> Result<u64> {
+        let Some(store) = self.store() else { return Ok(0) };
+        let mut removed = 0;
+        loop {
+            let cleared = store.clear_expired(batch).await?;
+            removed += cleared.removed;
+            if !cleared.more {
+                return Ok(removed);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What the exchange needs of the settings.
+pub(crate) fn policy(settings: &Settings) -> Result<Policy> {
+    Ok(Policy {
+        cookie: CookieWriter::new(&settings.cookie_attributes())?,
+        expiry: settings.expiry_rules(),
+        save_every_request: settings.save_every_request(),
+    })
+}
