@@ -1,0 +1,65 @@
+//! `cloakroom migrate`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use cloakroom::{Clock, Settings};
+use cloakroom_sql::{Outcome, State};
+use serde_json::json;
+
+/// What to do instead of migrating.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Show what would be done, and do nothing
+    #[arg(long, conflicts_with = "sql")]
+    plan: bool,
+    /// Print the SQL, and do nothing
+    #[arg(long)]
+    sql: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
+    // A migration neither reads nor writes sessions, so it does without their key.
+    let unused = "not needed by `cloakroom migrate`";
+    let settings = Settings::loader(path).provide("SECRET_KEY", unused, unused).build()?;
+    if !settings.engine().uses_database() {
+        bail!(
+            "SESSION_ENGINE `{}` keeps no sessions in a database, so there is nothing to migrate",
+            settings.engine().short()
+        );
+    }
+    // Only a migration makes a database that is not there; looking at the plan does not.
+    let database = cloakroom::open_database(&settings, !(args.plan || args.sql), Clock::system()).await?;
+    if args.sql {
+        let sql = database.migration_sql();
+        println!("{}", if args.json { json!({ "sql": sql }).to_string() } else { sql.join("\n") });
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.plan {
+        let plan = database.migration_plan().await?;
+        for step in &plan.steps {
+            let (state, todo) = match step.state {
+                State::Done => ("done", "nothing to do"),
+                State::Pending => ("pending", "create the table django_session and its indexes, and record it"),
+                State::Unrecorded => ("unrecorded", "the table is there: record it in django_migrations"),
+            };
+            if args.json {
+                println!("{}", json!({ "app": step.app, "name": step.name, "state": state }));
+            } else {
+                println!("{}.{}: {todo}", step.app, step.name);
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (outcome, text) = match database.migrate().await? {
+        Outcome::Created => ("created", "sessions.0001_initial: the table django_session was created"),
+        Outcome::Recorded => ("recorded", "sessions.0001_initial: the table was there already, and is recorded now"),
+        Outcome::UpToDate => ("up_to_date", "sessions.0001_initial: nothing to do"),
+    };
+    println!("{}", if args.json { json!({ "outcome": outcome }).to_string() } else { text.to_owned() });
+    Ok(ExitCode::SUCCESS)
+}

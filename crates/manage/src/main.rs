@@ -1,0 +1,66 @@
+//! The `cloakroom` command: what `manage.py` is for Django's sessions, and a site to try them on.
+
+mod commands;
+mod site;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Django's session framework for Rust web services.
+///
+/// Settings have Django's names. They are read from a TOML file and from the environment, and the environment wins:
+/// SECRET_KEY, SESSION_ENGINE, DATABASE_URL, SESSION_COOKIE_AGE and so on; `cloakroom settings` lists them all.
+#[derive(Parser)]
+#[command(name = "cloakroom", version, arg_required_else_help = true)]
+struct Cli {
+    /// The settings file, in TOML. Without it, CLOAKROOM_SETTINGS names one, or there is none.
+    #[arg(long, global = true, value_name = "FILE", env = "CLOAKROOM_SETTINGS")]
+    settings: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the demonstration site, with sessions in an embedded database or wherever the settings say
+    Serve(commands::serve::Args),
+    /// Create the session table, or bring it up to date, as Django's `migrate` would
+    Migrate(commands::migrate::Args),
+    /// Remove expired sessions, in batches, while the site runs on
+    Clearsessions(commands::clearsessions::Args),
+    /// Look for problems in the settings
+    Check(commands::check::Args),
+    /// Show each setting's value, and where it came from
+    Settings(commands::settings::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let settings = cli.settings.as_deref();
+    let outcome = match cli.command {
+        Command::Serve(args) => commands::serve::run(settings, args).await,
+        Command::Migrate(args) => commands::migrate::run(settings, args).await,
+        Command::Clearsessions(args) => commands::clearsessions::run(settings, args).await,
+        Command::Check(args) => commands::check::run(settings, &args),
+        Command::Settings(args) => commands::settings::run(settings, &args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("cloakroom: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The log goes to standard error, so that what a script reads stays clean. `RUST_LOG=cloakroom=debug` shows each step
+/// of each request.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cloakroom=info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).compact().init();
+}
