@@ -1,0 +1,388 @@
+//! Two sites over one store: `cloakroom serve`, and a real Django with the same routes, from one set of settings.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use cloakroom_test_servers::{Kind, shared};
+use tempfile::TempDir;
+
+use super::memcached::Memcached;
+use super::process::{Finished, Process};
+use super::python::{python, python_with, root};
+use super::sqlite::Database;
+
+/// What every deployment signs with unless a test says otherwise.
+pub const SECRET: &str = "the cloakroom of a theatre keeps ten thousand coats apart";
+
+/// The arguments that make our command a site on a free port.
+pub const SERVE: &[&str] = &["serve", "--addr", "127.0.0.1:0"];
+
+/// A session engine, by Django's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A table in SQLite
+    Db,
+    /// A file per session
+    File,
+    /// Everything in the cookie
+    SignedCookies,
+    /// In the memory of the process
+    Cache,
+    /// In Memcached, through pymemcache on Django's side
+    PyMemcache,
+    /// In Memcached, through pylibmc on Django's side
+    PyLibMc,
+}
+
+impl Engine {
+    fn module(self) -> &'static str {
+        match self {
+            Engine::Db => "django.contrib.sessions.backends.db",
+            Engine::File => "django.contrib.sessions.backends.file",
+            Engine::SignedCookies => "django.contrib.sessions.backends.signed_cookies",
+            Engine::Cache | Engine::PyMemcache | Engine::PyLibMc => "django.contrib.sessions.backends.cache",
+        }
+    }
+
+    /// Of an engine that keeps sessions in a cache on a server: the back end by Django's name, what it needs in
+    /// Python, and the server.
+    fn cache(self) -> Option<(&'static str, &'static str, Kind)> {
+        match self {
+            Engine::PyMemcache => {
+                Some(("django.core.cache.backends.memcached.PyMemcacheCache", "pymemcache", Kind::Memcached))
+            }
+            Engine::PyLibMc => Some(("django.core.cache.backends.memcached.PyLibMCCache", "pylibmc", Kind::Memcached)),
+            Engine::Db | Engine::File | Engine::SignedCookies | Engine::Cache => None,
+        }
+    }
+
+    /// Whether there is a Django on this machine, and the server that the engine needs. Says which test is left out.
+    pub fn is_available(self) -> bool {
+        match self.cache() {
+            None => python().is_some(),
+            Some((_, module, kind)) => python_with(module).is_some() && shared(kind).is_some(),
+        }
+    }
+
+    /// Whether a session is stored on the server, under a key.
+    pub fn keeps_records(self) -> bool {
+        self != Engine::SignedCookies
+    }
+
+    /// Whether what has expired goes without a sweep.
+    pub fn sweeps_itself(self) -> bool {
+        matches!(self, Engine::Cache | Engine::PyMemcache | Engine::PyLibMc)
+    }
+
+    /// Whether what is stored bears a signature, so that who has another secret cannot read it.
+    pub fn signs(self) -> bool {
+        matches!(self, Engine::Db | Engine::File | Engine::SignedCookies)
+    }
+}
+
+/// Settings and a place for the store; sites and commands are started from it.
+pub struct Deployment {
+    directory: TempDir,
+    engine: Engine,
+    settings: Vec<(String, String)>,
+    /// What the keys in a cache on a server start with.
+    prefix: String,
+}
+
+impl Deployment {
+    /// An empty store for an engine. The table is not there yet: see [`migrated`](Deployment::migrated).
+    pub fn new(engine: Engine) -> Deployment {
+        let directory = TempDir::with_prefix("cloakroom-").expect("a temporary directory");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("site{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut deployment = Deployment { directory, engine, settings: Vec::new(), prefix };
+        deployment.set("SECRET_KEY", SECRET);
+        deployment.set("SESSION_ENGINE", engine.module());
+        if engine == Engine::File {
+            let path = deployment.files();
+            std::fs::create_dir(&path).expect("a directory for sessions");
+            deployment.set("SESSION_FILE_PATH", path.to_str().expect("a path in UTF-8"));
+        }
+        if let Some((backend, _, kind)) = engine.cache() {
+            let location = shared(kind).expect("asked for before a deployment is made").address();
+            let cache = format!(
+                r#"{{"default": {{"BACKEND": "{backend}", "LOCATION": "{location}", "KEY_PREFIX": "{}"}}}}"#,
+                deployment.prefix
+            );
+            deployment.set("CACHES", &cache);
+        }
+        deployment
+    }
+
+    /// The same with the table made by `cloakroom migrate`, for the engine that needs one.
+    pub fn migrated(engine: Engine) -> Deployment {
+        let deployment = Deployment::new(engine);
+        if engine == Engine::Db {
+            deployment.command(&["migrate"]).ok();
+        }
+        deployment
+    }
+
+    /// Changes a setting for whatever is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The same as an expression.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Deployment {
+        self.set(name, value);
+        self
+    }
+
+    /// The value of a setting that was made.
+    pub fn setting(&self, name: &str) -> &str {
+        let (_, value) = self.settings.iter().find(|(known, _)| known == name).expect("a setting that was made");
+        value
+    }
+
+    /// The directory that holds everything of this deployment.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The engine it was made for.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The database that both sides share.
+    pub fn database(&self) -> Database {
+        Database::at(self.directory().join("sessions.sqlite3"))
+    }
+
+    /// The directory of the file engine.
+    pub fn files(&self) -> PathBuf {
+        self.directory().join("sessions")
+    }
+
+    /// Every stored session as key and content, in the order of keys; expiry aside.
+    pub fn stored(&self) -> Vec<(String, String)> {
+        match self.engine {
+            Engine::Db => self.database().sessions().into_iter().map(|row| (row.key, row.data)).collect(),
+            Engine::File => {
+                let mut files: Vec<(String, String)> = std::fs::read_dir(self.files())
+                    .expect("the directory of sessions")
+                    .map(|entry| entry.expect("an entry").path())
+                    .filter_map(|path| {
+                        let key = path.file_name()?.to_str()?.strip_prefix("sessionid")?.to_owned();
+                        Some((key, std::fs::read_to_string(&path).ok()?))
+                    })
+                    .collect();
+                files.sort();
+                files
+            }
+            Engine::PyMemcache | Engine::PyLibMc => {
+                let server = shared(Kind::Memcached).expect("the server of the deployment");
+                let prefix = format!("{}:1:django.contrib.sessions.cache", self.prefix);
+                let items = Memcached::at(server.address()).items(&prefix).into_iter();
+                items.map(|(key, item)| (key, format!("{} {}", item.flags, item.value.escape_ascii()))).collect()
+            }
+            Engine::SignedCookies | Engine::Cache => Vec::new(),
+        }
+    }
+
+    /// Starts `cloakroom serve` and waits until it listens.
+    pub fn cloakroom(&self) -> Site {
+        Site::start("cloakroom serve", self.cloakroom_command(SERVE))
+    }
+
+    /// Starts `cloakroom serve` and hands over both.
+    pub fn running(self) -> Running {
+        let command = self.cloakroom_command(SERVE);
+        self.running_as(command)
+    }
+
+    /// The same with a command that was made from it.
+    pub fn running_as(self, command: Command) -> Running {
+        let site = Site::start("cloakroom serve", command);
+        Running { deployment: self, site }
+    }
+
+    /// Starts Django and waits until it answers.
+    pub fn django(&self) -> Site {
+        // The limits of the request are lifted: what a stranger may send is for Django to judge.
+        let mut command = self.python_command();
+        command.args(["-m", "gunicorn", "counterpart.wsgi", "--bind", "127.0.0.1:0", "--threads", "4"]);
+        command.args(["--limit-request-line", "0", "--limit-request-field_size", "0"]);
+        command.args(["--no-control-socket", "--graceful-timeout", "5"]);
+        Site::start("Django", command)
+    }
+
+    /// Runs a subcommand of `cloakroom` to its end.
+    pub fn command(&self, arguments: &[&str]) -> Finished {
+        Finished::run(self.cloakroom_command(arguments))
+    }
+
+    /// Runs `manage.py` to its end.
+    pub fn manage(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.python_command();
+        command.arg("manage.py").args(arguments);
+        Finished::run(command)
+    }
+
+    /// The `cloakroom` command with these settings and no others.
+    pub fn cloakroom_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.environment(Command::new(cloakroom_binary()));
+        command.args(arguments).current_dir(self.directory());
+        if self.engine == Engine::Db && !self.settings.iter().any(|(name, _)| name == "DATABASE_URL") {
+            command.env("DATABASE_URL", format!("sqlite://{}", self.database().path().display()));
+        }
+        command
+    }
+
+    fn python_command(&self) -> Command {
+        let python = python().expect("asked for before a deployment with Django is made");
+        let mut command = self.environment(Command::new(python));
+        command.current_dir(root().join("compat/django"));
+        command.env("DATABASE", self.database().path()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    }
+
+    /// Nothing of the caller's environment may decide how a site under test behaves.
+    fn environment(&self, mut command: Command) -> Command {
+        const OURS: &[&str] =
+            &["SESSION_", "SECRET_KEY", "DATABASE", "CACHE", "CLOAKROOM_", "CSRF_", "USE_TZ", "TIME_ZONE"];
+        for (name, _) in std::env::vars_os() {
+            let known = name.to_str().is_some_and(|name| OURS.iter().any(|prefix| name.starts_with(prefix)));
+            if known || name == "INSTALLED_APPS" || name == "RUST_LOG" {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// A site that runs until it is dropped.
+pub struct Site {
+    process: Mutex<Process>,
+    address: String,
+}
+
+impl Site {
+    fn start(name: &str, command: Command) -> Site {
+        let mut process = Process::start(name, command);
+        let address = process.wait_for("listening", listening);
+        Site { process: Mutex::new(process), address }
+    }
+
+    /// Where it listens, as the beginning of an address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        self.lock().log()
+    }
+
+    /// Waits until its log has a line for which `wanted` holds. The site answers before its log is read here.
+    pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.lock().wait_for(what, |log| log.lines().find(|line| wanted(line)).map(str::to_owned))
+    }
+
+    /// Whether the process is still there.
+    pub fn is_running(&self) -> bool {
+        self.lock().is_running()
+    }
+
+    /// Asks it to end, as an operator would, and waits.
+    pub fn stop(&self) -> ExitStatus {
+        self.lock().stop()
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&self) {
+        self.lock().kill();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Process> {
+        // A test that failed while it looked at the process has said why; the guard is as good as before.
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A site of ours, and the deployment that it was started from.
+pub struct Running {
+    /// What it was started from.
+    pub deployment: Deployment,
+    site: Site,
+}
+
+impl std::ops::Deref for Running {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+/// The address in a log that names it: both sides choose a free port themselves and say which.
+fn listening(log: &str) -> Option<String> {
+    let complete = &log[..log.rfind('\n')?];
+    let (_, rest) = complete.split_once("http://127.0.0.1:")?;
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (port != "0").then(|| format!("http://127.0.0.1:{port}"))
+}
+
+/// The `cloakroom` command: `CLOAKROOM_BIN`, or built now from this workspace.
+pub fn cloakroom_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(given) = std::env::var_os("CLOAKROOM_BIN") {
+            return PathBuf::from(given);
+        }
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--quiet", "--package", "cloakroom-manage", "--bin", "cloakroom"]).current_dir(root());
+        Finished::run(build).ok();
+        // This test lies in `<target>/debug/deps`, the command in `<target>/debug`.
+        let test = std::env::current_exe().expect("a test has a path");
+        test.ancestors().nth(2).expect("two directories up").join(format!("cloakroom{}", std::env::consts::EXE_SUFFIX))
+    })
+}
+
+/// Both sites over one store.
+pub struct Pair {
+    /// What both were started from.
+    pub deployment: Deployment,
+    /// The real Django.
+    pub django: Site,
+    /// Ours.
+    pub cloakroom: Site,
+}
+
+impl Pair {
+    /// Starts both; nothing if there is no Python with Django (see [`python`]).
+    pub fn start(engine: Engine) -> Option<Pair> {
+        Pair::start_with(engine, &[])
+    }
+
+    /// The same with settings for both.
+    pub fn start_with(engine: Engine, settings: &[(&str, &str)]) -> Option<Pair> {
+        if !engine.is_available() {
+            return None;
+        }
+        let mut deployment = Deployment::new(engine);
+        for (name, value) in settings {
+            deployment.set(name, value);
+        }
+        // Django keeps its users there, whatever the engine.
+        deployment.manage(&["migrate", "--verbosity", "0"]).ok();
+        let (django, cloakroom) = (deployment.django(), deployment.cloakroom());
+        Some(Pair { deployment, django, cloakroom })
+    }
+
+    /// Each as the first and the other as the second.
+    pub fn both_ways(&self) -> [(&Site, &Site); 2] {
+        [(&self.django, &self.cloakroom), (&self.cloakroom, &self.django)]
+    }
+}
