@@ -87,7 +87,7 @@ pub struct Deployment {
     directory: TempDir,
     engine: Engine,
     settings: Vec<(String, String)>,
-    /// What the keys in a cache on a server start with.
+    /// What the keys in a cache on a server start with; other tests use that server too.
     prefix: String,
 }
 
@@ -96,7 +96,7 @@ impl Deployment {
     pub fn new(engine: Engine) -> Deployment {
         let directory = TempDir::with_prefix("cloakroom-").expect("a temporary directory");
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("site{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("site{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut deployment = Deployment { directory, engine, settings: Vec::new(), prefix };
         deployment.set("SECRET_KEY", SECRET);
         deployment.set("SESSION_ENGINE", engine.module());

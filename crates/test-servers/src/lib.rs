@@ -23,11 +23,15 @@
 //!
 //! A machine without a server's programs leaves out the tests that need it, and says so; with `CLOAKROOM_REQUIRE=all`
 //! in the environment these tests fail instead.
+//!
+//! A test runner that has a process for each test would start the shared servers as often. Under the program
+//! `test-servers`, which starts them once and runs a command, all programs share those.
 
 mod certificates;
 mod kinds;
 mod process;
 mod programs;
+mod run;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -166,14 +170,18 @@ pub fn require_or_skip(kind: Kind) -> Option<Server> {
     Options::new(kind).require_or_skip()
 }
 
-/// The one server of its kind that the tests of this program share; each uses a [database](Server::database) of its
-/// own, and none may break the server. `None`, after a line that says why, on a machine that lacks it.
+/// The one server of its kind that the tests of this program share, or of the whole run under the program
+/// `test-servers`; each uses a [database](Server::database) of its own, and none may break the server. `None`, after a
+/// line that says why, on a machine that lacks it.
 ///
 /// # Panics
 /// As [`require_or_skip`].
 pub fn shared(kind: Kind) -> Option<&'static Server> {
     static SERVERS: [OnceLock<Result<Server, Missing>>; 4] = [const { OnceLock::new() }; 4];
-    match SERVERS[kind as usize].get_or_init(|| Server::start(kind)) {
+    match SERVERS[kind as usize].get_or_init(|| match run::given(kind) {
+        Some((port, directory)) => Ok(Server::of_others(kind, port, directory)),
+        None => Server::start(kind),
+    }) {
         Ok(server) => Some(server),
         Err(missing) => {
             leave_out(missing);
@@ -198,10 +206,15 @@ fn leave_out(missing: &Missing) {
 pub struct Server {
     options: Options,
     port: u16,
-    process: Mutex<Process>,
-    databases: AtomicU32,
     directory: PathBuf,
-    // Fields are dropped in order: the process first, then the directory.
+    /// Nothing if the server belongs to the program that started us.
+    own: Option<Own>,
+}
+
+/// What goes with a server of ours. Fields are dropped in order: the process first, then the directory.
+#[derive(Debug)]
+struct Own {
+    process: Mutex<Process>,
     _temporary: TempDir,
 }
 
@@ -230,8 +243,8 @@ impl Server {
             let mut process = Process::new(watcher.clone(), command, plan.ready(&directory), plan.stop());
             match process.start() {
                 Ok(()) => {
-                    let (process, databases) = (Mutex::new(process), AtomicU32::new(0));
-                    return Ok(Self { options, port, process, databases, directory, _temporary: temporary });
+                    let own = Some(Own { process: Mutex::new(process), _temporary: temporary });
+                    return Ok(Self { options, port, directory, own });
                 }
                 // Somebody else took the port between our look and the server's.
                 Err(log) if log.contains("in use") => {}
@@ -241,8 +254,13 @@ impl Server {
         panic!("{} finds no free port", options.kind.name())
     }
 
+    fn of_others(kind: Kind, port: u16, directory: PathBuf) -> Self {
+        Self { options: Options::new(kind), port, directory, own: None }
+    }
+
     fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        let own = self.own.as_ref().expect("only a test's own server is stopped, killed or looked after");
+        own.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it is.
@@ -297,7 +315,7 @@ impl Server {
     /// # Panics
     /// If the server refuses, since it is down for example.
     pub fn database(&self) -> String {
-        let number = 1 + self.databases.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_database();
         let name = match self.options.kind {
             Kind::Redis => number.to_string(),
             _ => format!("test_{number}"),
@@ -306,6 +324,15 @@ impl Server {
             process::run(&mut command);
         }
         self.url_of(&name)
+    }
+
+    /// A number that no other program has drawn: who makes the file, has the number.
+    fn next_database(&self) -> u32 {
+        let drawn = |number: &u32| {
+            let made = std::fs::File::create_new(self.directory.join(format!("database-{number}")));
+            made.map_err(|problem| assert_eq!(problem.kind(), std::io::ErrorKind::AlreadyExists, "{problem}")).is_ok()
+        };
+        (1..).find(drawn).expect("numbers without an end")
     }
 
     /// Runs SQL in a database through the server's own client, and returns what that prints: rows by lines, columns

@@ -156,6 +156,7 @@ fn nothing_is_left_of_a_killed_program() {
     drop(probe);
     let mut program = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "start_and_wait", "--nocapture"])
+        .env_remove("CLOAKROOM_TEST_REDIS") // a server of its own, whatever runs this test
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -183,4 +184,36 @@ fn nothing_is_left_of_a_killed_program() {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the server of a killed program is still there");
+}
+
+/// What `test-servers` starts, all programs of its command share, and then it is gone.
+#[test]
+fn programs_of_one_run_share_a_server() {
+    let Some(probe) = require_or_skip(Kind::Redis) else { return };
+    drop(probe);
+    let run = |script: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_test-servers")).args(["sh", "-c", script]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, printed) = run(r#"echo "$CLOAKROOM_TEST_REDIS"; exit 7"#);
+    assert_eq!(code, Some(7), "the command's own code");
+    let (port, directory) = printed.trim().split_once(' ').unwrap();
+    assert!(ask(port.parse().unwrap(), "PING").is_none(), "with the command the server is gone");
+    assert!(!std::path::Path::new(directory).exists());
+
+    let test = std::env::current_exe().unwrap();
+    let start = format!("'{}' --ignored --exact tell_the_shared_one --nocapture", test.display());
+    let (code, printed) = run(&format!("{start} && {start}"));
+    assert_eq!(code, Some(0), "{printed}");
+    let urls: Vec<&str> = printed.lines().filter(|line| line.contains("redis://")).collect();
+    let [first, second] = urls[..] else { panic!("{printed}") };
+    assert_eq!(first.rsplit_once('/').unwrap().0, second.rsplit_once('/').unwrap().0, "one server");
+    assert_ne!(first, second, "and a database for each");
+}
+
+/// Not a test by itself: what [`programs_of_one_run_share_a_server`] runs.
+#[test]
+#[ignore = "run by another test"]
+fn tell_the_shared_one() {
+    println!("\n{}", shared(Kind::Redis).unwrap().database());
 }
