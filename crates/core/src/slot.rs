@@ -1,0 +1,175 @@
+//! The place of a request's session, before and after it is loaded.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::key::SessionKey;
+use crate::persist::{Keeper, lock, sessions_off};
+use crate::state::{Record, State};
+use crate::values::Values;
+
+/// The place of a request's session: it stands in the request's extensions from the start, and costs nothing until
+/// [`load`](Self::load) asks the store.
+///
+/// Clones are handles of the same session.
+#[derive(Clone)]
+pub struct SessionSlot(Arc<Slot>);
+
+struct Slot {
+    keeper: Arc<Keeper>,
+    state: Mutex<State>,
+    /// One load or save of this session at a time; the state's own lock is never held while a store works.
+    io: tokio::sync::Mutex<()>,
+    /// Whether the request carried the session cookie, valid or not.
+    cookie_presented: bool,
+}
+
+impl SessionSlot {
+    pub(crate) fn new(keeper: Arc<Keeper>, key: Option<SessionKey>, cookie_presented: bool) -> Self {
+        let state = Mutex::new(State::new(key));
+        Self(Arc::new(Slot { keeper, state, io: tokio::sync::Mutex::new(()), cookie_presented }))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.state)
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.0.keeper
+    }
+
+    pub(crate) fn cookie_presented(&self) -> bool {
+        self.0.cookie_presented
+    }
+
+    pub(crate) async fn delete_flushed(&self) -> Result<()> {
+        let _turn = self.0.io.lock().await;
+        self.0.keeper.delete_flushed(&self.0.state).await
+    }
+
+    /// Reads the session's data, unless that was done.
+    pub(crate) async fn fill(&self) -> Result<()> {
+        if !self.state().loaded {
+            let _turn = self.0.io.lock().await;
+            self.0.keeper.load(&self.0.state).await?;
+        }
+        Ok(())
+    }
+
+    /// Saves the session now instead of at the end of the request; see [`Session::save`](crate::Session::save).
+    pub async fn save(&self) -> Result<()> {
+        let _turn = self.0.io.lock().await;
+        self.state().accessed = true;
+        self.0.keeper.save(&self.0.state).await
+    }
+
+    /// Saves the session's data under a new key, and leaves what stands under the former one as it is: Django's
+    /// `create`. To change the key of a session, use
+    /// [`Session::cycle_key`](crate::Session::cycle_key).
+    ///
+    /// # Errors
+    /// As [`Session::save`](crate::Session::save).
+    pub async fn create(&self) -> Result<()> {
+        let _turn = self.0.io.lock().await;
+        match self.0.keeper.engine {
+            Engine::Store { .. } => {}
+            Engine::SignedCookies(_) => {
+                // There is no record to make: the cookie is written when the request ends.
+                self.state().mark_modified();
+                return Ok(());
+            }
+            Engine::Off => return Err(sessions_off()),
+        }
+        let drawn = self.0.keeper.keys.draw()?;
+        {
+            let mut state = self.state();
+            // What was not loaded is not asked for: a session made so starts empty, as in Django.
+            state.loaded = true;
+            state.accessed = true;
+            state.mark_modified();
+            state.key = Some(drawn);
+            state.record = Record::Absent;
+        }
+        self.0.keeper.save(&self.0.state).await
+    }
+
+    /// Asks the store again, and returns what stands there now: Django's `load`. What was loaded or changed stays as
+    /// it is; only if nothing stands there any more, the key is dropped.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub async fn reload(&self) -> Result<Values> {
+        let _turn = self.0.io.lock().await;
+        self.0.keeper.reload(&self.0.state).await
+    }
+
+    /// Ends the session without loading it: its record is deleted when the request ends, whatever the response, and
+    /// the cookie is removed. See [`Session::flush`](crate::Session::flush).
+    pub fn flush(&self) {
+        self.state().flush();
+    }
+
+    /// The session's key, as presented or drawn; `None` if it has none. Does not load.
+    pub fn key(&self) -> Option<SessionKey> {
+        self.state().key.clone()
+    }
+
+    /// Whether there is neither a key nor data that was loaded or set. Does not load: with a key it is `false` even
+    /// if the stored data turns out to be empty.
+    pub fn is_empty(&self) -> bool {
+        self.state().is_empty()
+    }
+
+    /// Whether the data was asked for or changed; then the response varies on `Cookie`.
+    pub fn accessed(&self) -> bool {
+        self.state().accessed
+    }
+
+    /// Whether the session was changed; then it is saved and its cookie is sent.
+    pub fn modified(&self) -> bool {
+        self.state().modified
+    }
+
+    /// Sets or resets the mark that [`modified`](Self::modified) shows.
+    pub fn set_modified(&self, modified: bool) {
+        let mut state = self.state();
+        if modified {
+            state.mark_modified();
+        } else {
+            state.modified = false;
+            state.unsaved = false;
+        }
+    }
+
+    /// Whether the data was read already.
+    pub fn is_loaded(&self) -> bool {
+        self.state().loaded
+    }
+
+    /// Takes the session out of the response: whatever was done to it, nothing is saved and no header is sent.
+    pub fn detach(&self) {
+        self.state().detached = true;
+    }
+
+    /// Resets both flags. Tests that follow a recorded session step by step need it.
+    #[doc(hidden)]
+    pub fn reset_flags(&self) {
+        let mut state = self.state();
+        state.accessed = false;
+        state.modified = false;
+    }
+}
+
+impl fmt::Debug for SessionSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("SessionSlot")
+            .field("key", &state.key)
+            .field("loaded", &state.loaded)
+            .field("accessed", &state.accessed)
+            .field("modified", &state.modified)
+            .finish_non_exhaustive()
+    }
+}
