@@ -26,7 +26,7 @@ impl Site {
         let store = RedisStore::open(options, Clock::system()).expect("a store");
         let engine = Engine::Store { store: Arc::new(store), codec: Codec::pickle(Protocol::DJANGO) };
         let cookie = CookieWriter::new(&CookieAttributes::default()).expect("a cookie");
-        let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request };
+        let policy = Policy { save_every_request, ..Policy::new(cookie, ExpiryRules::default()) };
         let exchange = Exchange::new(engine, policy, Clock::system(), KeySource::system());
         let mut site = Self { exchange, monitor: Redis::at(&url).monitor() };
         // The server knows both scripts from here on.

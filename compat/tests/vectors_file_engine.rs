@@ -63,7 +63,7 @@ impl Files {
     fn request(&self, key: &str) -> SessionSlot {
         let engine = Engine::Store { store: Arc::new(self.store.clone()), codec: self.codec.clone() };
         let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
-        let policy = Policy { cookie, expiry: self.rules.clone(), save_every_request: false };
+        let policy = Policy::new(cookie, self.rules.clone());
         let exchange = Exchange::new(engine, policy, self.clock.clone(), KeySource::system());
         exchange.open([format!("sessionid={key}").as_bytes()].into_iter())
     }

@@ -78,11 +78,8 @@ impl Site {
             )),
             other => panic!("no engine {other}"),
         };
-        let policy = Policy {
-            cookie: CookieWriter::new(&cookie).unwrap(),
-            expiry: rules,
-            save_every_request: options.save_every_request,
-        };
+        let policy = Policy::new(CookieWriter::new(&cookie).unwrap(), rules);
+        let policy = Policy { save_every_request: options.save_every_request, ..policy };
         let exchange = Exchange::new(engine_of, policy, clock.clone(), KeySource::scripted(options.keys));
         Self { engine, exchange, clock, directory }
     }

@@ -64,11 +64,8 @@ impl Script {
                     .into_engine()
             }
         };
-        let policy = Policy {
-            cookie: CookieWriter::new(&CookieAttributes::default()).expect("a cookie"),
-            expiry: ExpiryRules::default(),
-            save_every_request: false,
-        };
+        let cookie = CookieWriter::new(&CookieAttributes::default()).expect("a cookie");
+        let policy = Policy::new(cookie, ExpiryRules::default());
         let exchange = Exchange::new(engine, policy, clock, KeySource::scripted(drawn.iter().map(String::as_str)));
         let slot = exchange.open(std::iter::empty());
         let first_value = first_value.expect("a save");

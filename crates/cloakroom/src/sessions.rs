@@ -141,5 +141,6 @@ pub(crate) fn policy(settings: &Settings) -> Result<Policy> {
         cookie: CookieWriter::new(&settings.cookie_attributes())?,
         expiry: settings.expiry_rules(),
         save_every_request: settings.save_every_request(),
+        on_unavailable: settings.on_unavailable(),
     })
 }

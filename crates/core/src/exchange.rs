@@ -12,12 +12,13 @@ use crate::error::{ErrorKind, Result};
 use crate::key::{KeySource, SessionKey};
 use crate::persist::Keeper;
 pub use crate::session::Session;
+use crate::settings::OnUnavailable;
 pub use crate::slot::SessionSlot;
 use crate::state::{Retired, State};
 use crate::wire::cookie::{self, CookieWriter};
 use crate::wire::expiry::{EXPIRY_KEY, ExpiryRules};
 
-/// What the exchange needs to know of the settings.
+/// What the exchange needs to know of the settings. More may be added: start from [`new`](Self::new).
 #[derive(Clone)]
 pub struct Policy {
     /// The session cookie.
@@ -26,6 +27,15 @@ pub struct Policy {
     pub expiry: ExpiryRules,
     /// `SESSION_SAVE_EVERY_REQUEST`: every request with a session renews its expiry and sends the cookie again.
     pub save_every_request: bool,
+    /// `SESSION_ON_UNAVAILABLE`: what a visitor gets while the store does not answer.
+    pub on_unavailable: OnUnavailable,
+}
+
+impl Policy {
+    /// Django's policy for such a cookie and such lifetimes.
+    pub fn new(cookie: CookieWriter, expiry: ExpiryRules) -> Self {
+        Self { cookie, expiry, save_every_request: false, on_unavailable: OnUnavailable::Error }
+    }
 }
 
 /// One site's sessions: opens a session at the beginning of a request, and commits it at the end. Clones are cheap and
@@ -61,8 +71,9 @@ enum Work {
 impl Exchange {
     /// An exchange on an engine.
     pub fn new(engine: Engine, policy: Policy, clock: Clock, keys: KeySource) -> Self {
-        let Policy { cookie, expiry, save_every_request } = policy;
-        Self(Arc::new(Inner { keeper: Arc::new(Keeper::new(engine, expiry, clock, keys)), cookie, save_every_request }))
+        let Policy { cookie, expiry, save_every_request, on_unavailable } = policy;
+        let keeper = Arc::new(Keeper::new(engine, expiry, clock, keys, on_unavailable));
+        Self(Arc::new(Inner { keeper, cookie, save_every_request }))
     }
 
     /// The engine.
@@ -163,16 +174,22 @@ impl Exchange {
     async fn save(&self, slot: &SessionSlot) -> Result<Answer> {
         // `SESSION_SAVE_EVERY_REQUEST` decides by what the session holds, so it has to be read first.
         slot.load().await?;
-        let wanted = {
+        let (wanted, modified, as_accessed) = {
             let state = slot.state();
-            if state.is_unreadable() && !state.modified {
+            let as_accessed = Answer { set_cookie: None, vary: state.accessed };
+            if (state.is_unreadable() || state.is_unreachable()) && !state.modified {
                 // Nothing was changed, and what stands there is not ours to renew.
-                return Ok(Answer { set_cookie: None, vary: state.accessed });
+                return Ok(as_accessed);
             }
-            state.unsaved || (self.0.save_every_request && !state.saved)
+            (state.unsaved || (self.0.save_every_request && !state.saved), state.modified, as_accessed)
         };
-        if wanted {
-            slot.save().await?;
+        if wanted && let Err(failure) = slot.save().await {
+            if modified || !self.0.keeper.does_without(&failure) {
+                return Err(failure);
+            }
+            // The request has changed nothing, so nothing of it is lost.
+            error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
+            return Ok(as_accessed);
         }
         let state = slot.state();
         if state.key.is_none() && slot.cookie_presented() {

@@ -6,13 +6,14 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard};
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::clock::Clock;
 use crate::delta::Delta;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeySource, SessionKey};
+use crate::settings::OnUnavailable;
 use crate::state::{Record, State};
 use crate::store::Store;
 use crate::values::Values;
@@ -28,6 +29,7 @@ pub(crate) struct Keeper {
     pub(crate) rules: ExpiryRules,
     pub(crate) clock: Clock,
     pub(crate) keys: KeySource,
+    on_unavailable: OnUnavailable,
     /// After a first conflict, the saves of one session go one after another within this process.
     queues: [tokio::sync::Mutex<()>; QUEUES],
     hasher: RandomState,
@@ -39,12 +41,19 @@ pub(crate) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Keeper {
-    pub(crate) fn new(engine: Engine, rules: ExpiryRules, clock: Clock, keys: KeySource) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        rules: ExpiryRules,
+        clock: Clock,
+        keys: KeySource,
+        on_unavailable: OnUnavailable,
+    ) -> Self {
         Self {
             engine,
             rules,
             clock,
             keys,
+            on_unavailable,
             queues: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             hasher: RandomState::new(),
         }
@@ -87,8 +96,22 @@ impl Keeper {
                 }
             }
             Engine::Store { store, codec } => {
-                let stored = if key.is_storable() { store.load(&key).await? } else { None };
+                let asked = if key.is_storable() { store.load(&key).await } else { Ok(None) };
                 let mut state = lock(state);
+                let stored = match asked {
+                    Err(failure) if self.does_without(&failure) => {
+                        let source = std::error::Error::source(&failure);
+                        error!(
+                            key = %key.masked(), error = %failure, ?source,
+                            "load: the store is unavailable, the visitor is served without a session"
+                        );
+                        if !state.loaded {
+                            state.found(Values::new(), Record::Unreachable);
+                        }
+                        return Ok(());
+                    }
+                    asked => asked?,
+                };
                 if state.loaded {
                     // It was flushed while the store was asked.
                     return Ok(());
@@ -149,6 +172,7 @@ impl Keeper {
     /// Saves the session as it stands, and deletes the record it leaves behind, if any.
     pub(crate) async fn save(&self, state: &Mutex<State>) -> Result<()> {
         self.load(state).await?;
+        lock(state).check_writable()?;
         match &self.engine {
             Engine::Off => Err(sessions_off()),
             Engine::SignedCookies(cookies) => {
@@ -181,6 +205,11 @@ impl Keeper {
             lock(state).retired = None;
         }
         Ok(())
+    }
+
+    /// Whether a request goes on without what failed so.
+    pub(crate) fn does_without(&self, failure: &Error) -> bool {
+        self.on_unavailable == OnUnavailable::Anonymous && failure.kind() == ErrorKind::Unavailable
     }
 
     /// A place in the queue of this session's retries.

@@ -41,6 +41,7 @@ impl SessionSlot {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if the store failed: that is not a missing session, and no cookie is cleared for it.
+    /// With `SESSION_ON_UNAVAILABLE = "anonymous"` this is no error, see [`Session::is_unavailable`].
     /// [`ErrorKind::NotMigrated`] if the session table is missing, [`ErrorKind::NotInstalled`] if sessions are off.
     pub async fn load(&self) -> Result<Session> {
         self.fill().await?;
@@ -86,14 +87,13 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::Unrepresentable`] if JSON cannot hold the value; the session is then as it was.
     pub fn insert<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<()> {
-        self.insert_raw(key, represent(key, value)?);
-        Ok(())
+        let value = represent(key, value)?;
+        self.0.state().change(Change::Set(key.into(), value))
     }
 
     /// Sets `key` to a value that is JSON text already.
     pub fn insert_raw(&self, key: &str, value: RawJson) {
-        // Setting a value cannot fail: only an update's closure can.
-        let _ = self.0.state().change(Change::Set(key.into(), value));
+        self.0.state().change_or_mark(Change::Set(key.into(), value));
     }
 
     /// Sets every key to its value, in order: Django's `update`. The session counts as modified even if there are none.
@@ -108,6 +108,7 @@ impl Session {
                 Ok((key, value))
             })
             .collect::<Result<_>>()?;
+        self.accessed_state().check_writable()?;
         self.extend_raw(items);
         Ok(())
     }
@@ -117,7 +118,7 @@ impl Session {
         let mut state = self.accessed_state();
         state.mark_modified();
         for (key, value) in items {
-            let _ = state.change(Change::Set(key.as_ref().into(), value));
+            state.change_or_mark(Change::Set(key.as_ref().into(), value));
         }
     }
 
@@ -163,7 +164,7 @@ impl Session {
             let value = raw.as_ref().map(|raw| read(key, raw.as_str())).transpose()?;
             let mut state = self.0.state();
             if state.values.readable(key)? == present.as_ref().map(RawJson::as_str) {
-                state.update(key, raw, update);
+                state.update(key, raw, update)?;
                 return Ok(value);
             }
         }
@@ -211,7 +212,7 @@ impl Session {
         if let Some(present) = state.values.get_raw(key) {
             return RawJson::from_valid(present);
         }
-        let _ = state.change(Change::SetDefault(key.into(), value.clone()));
+        state.change_or_mark(Change::SetDefault(key.into(), value.clone()));
         value
     }
 
@@ -223,6 +224,7 @@ impl Session {
     pub fn remove<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let mut state = self.accessed_state();
         let value = state.values.get(key)?;
+        state.check_writable()?;
         state.remove(key);
         Ok(value)
     }
@@ -268,12 +270,20 @@ impl Session {
 
     /// Drops all data and keeps the key; the record is then saved empty. To end a session, use [`flush`](Self::flush).
     pub fn clear(&self) {
-        let _ = self.0.state().change(Change::Clear);
+        self.0.state().change_or_mark(Change::Clear);
     }
 
     /// The session's key; `None` for one that has not been saved yet, or was flushed.
     pub fn key(&self) -> Option<SessionKey> {
         self.0.key()
+    }
+
+    /// Whether the store did not answer, and the visitor is served without a session all the same, as
+    /// `SESSION_ON_UNAVAILABLE = "anonymous"` wants it. Such a session reads as empty. What would change it is refused
+    /// with [`ErrorKind::Unavailable`]; by a method that returns no error, when the request ends: its response is then
+    /// replaced by 503. Only a [`flush`](Self::flush) is tried nevertheless, since it does not need to know what it ends.
+    pub fn is_unavailable(&self) -> bool {
+        self.0.is_unavailable()
     }
 
     /// Whether the data was asked for or changed.
@@ -306,6 +316,7 @@ impl Session {
         let keeper = self.0.keeper();
         let item = keeper.rules.stored_item(&expiry.into(), keeper.clock.now())?;
         let mut state = self.accessed_state();
+        state.check_writable()?;
         match item {
             Some(item) => state.change(Change::Set(EXPIRY_KEY.into(), RawJson::from_valid(&item))),
             None => {
@@ -365,6 +376,7 @@ impl Session {
     /// [`ErrorKind::Unavailable`] if the system has no randomness to give.
     pub fn cycle_key(&self) -> Result<()> {
         let keeper = self.0.keeper();
+        self.accessed_state().check_writable()?;
         match &keeper.engine {
             Engine::SignedCookies(cookies) => {
                 let mut state = self.accessed_state();

@@ -82,6 +82,7 @@ impl SessionSlot {
             }
             Engine::Off => return Err(sessions_off()),
         }
+        self.state().check_writable()?;
         let drawn = self.0.keeper.keys.draw()?;
         {
             let mut state = self.state();
@@ -141,6 +142,12 @@ impl SessionSlot {
             state.modified = false;
             state.unsaved = false;
         }
+    }
+
+    /// Whether the store did not answer when the session was loaded; see
+    /// [`Session::is_unavailable`](crate::Session::is_unavailable).
+    pub fn is_unavailable(&self) -> bool {
+        self.state().is_unreachable()
     }
 
     /// Whether the data was read already.

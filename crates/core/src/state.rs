@@ -1,7 +1,7 @@
 //! What is known of one request's session, and how each operation changes it. No I/O happens here.
 
 use crate::delta::{Change, Delta, Updater};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::json::RawJson;
 use crate::key::SessionKey;
 use crate::store::Version;
@@ -16,6 +16,9 @@ pub(crate) enum Record {
     Absent,
     /// The record that was loaded or saved, at this version.
     Standing(Version),
+    /// Nobody knows: the store did not answer, and the visitor is served without a session, which is empty and
+    /// read-only.
+    Unreachable,
     /// A record that we cannot read: tampered with, damaged, or signed with another secret. It is never overwritten.
     Unreadable,
     /// Nothing any more: the session was loaded, and then ended elsewhere. No save makes it again.
@@ -89,6 +92,16 @@ impl State {
         matches!(self.record, Record::Unreadable)
     }
 
+    /// Whether the store did not answer, and changes are therefore refused.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self.record, Record::Unreachable)
+    }
+
+    /// The reason why a change is refused, if it is.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.is_unreachable() { Err(unreachable()) } else { Ok(()) }
+    }
+
     /// The store holds nothing under the presented key: it is dropped, never adopted.
     pub(crate) fn found_nothing(&mut self) {
         self.key = None;
@@ -113,24 +126,40 @@ impl State {
     /// Makes a change and remembers it; one that fails leaves everything as it was.
     pub(crate) fn change(&mut self, change: Change) -> Result<()> {
         self.accessed = true;
+        self.check_writable()?;
         change.apply(&mut self.values)?;
         self.delta.push(change);
         self.mark_modified();
         Ok(())
     }
 
+    /// Makes a change for a caller who cannot be told that it is refused: whoever saves the session is.
+    pub(crate) fn change_or_mark(&mut self, change: Change) {
+        // Only an update's closure can fail otherwise, and that is no such change.
+        if self.change(change).is_err() {
+            self.mark_modified();
+        }
+    }
+
     /// Makes an update whose closure was run already, on what stands here now, and came to `value`.
-    pub(crate) fn update(&mut self, key: &str, value: Option<RawJson>, update: Updater) {
+    pub(crate) fn update(&mut self, key: &str, value: Option<RawJson>, update: Updater) -> Result<()> {
+        self.check_writable()?;
         match value {
             Some(value) => self.values.insert_raw(key, value),
             None => drop(self.values.remove(key)),
         }
         self.delta.push(Change::Update(key.into(), update));
         self.mark_modified();
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<RawJson> {
         self.accessed = true;
+        if self.is_unreachable() {
+            // Nothing is here, but something may stand there.
+            self.mark_modified();
+            return None;
+        }
         let removed = self.values.remove(key)?;
         self.delta.push(Change::Remove(key.into()));
         self.mark_modified();
@@ -140,7 +169,7 @@ impl State {
     /// Ends the session: its data is gone, it has no key, and the next save deletes its record whatever it holds.
     pub(crate) fn flush(&mut self) {
         match (self.key.take(), &self.record) {
-            (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread) => {
+            (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread | Record::Unreachable) => {
                 self.retired = Some(Retired { key, only: None });
             }
             _ => {
@@ -173,4 +202,13 @@ impl State {
         self.accessed = true;
         self.mark_modified();
     }
+}
+
+/// Why a change of a session is refused whose store did not answer.
+fn unreachable() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the session store did not answer when this session was loaded, and its visitor is served without a session \
+         (SESSION_ON_UNAVAILABLE = \"anonymous\"): what is changed could not be saved, and is refused",
+    )
 }

@@ -79,7 +79,7 @@ impl Site {
 
 fn exchange(engine: Engine, clock: Clock) -> Exchange {
     let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
-    let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request: false };
+    let policy = Policy::new(cookie, ExpiryRules::default());
     Exchange::new(engine, policy, clock, KeySource::system())
 }
 

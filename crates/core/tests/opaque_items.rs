@@ -29,11 +29,8 @@ impl Site {
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let key = SessionKey::presented(KEY).unwrap();
         store.create(&key, Bytes::from_static(payload), Timestamp::from_secs(1_900_001_000)).await.unwrap();
-        let policy = Policy {
-            cookie: CookieWriter::new(&CookieAttributes::default()).unwrap(),
-            expiry: ExpiryRules::default(),
-            save_every_request,
-        };
+        let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
+        let policy = Policy { save_every_request, ..Policy::new(cookie, ExpiryRules::default()) };
         let engine = Engine::Store { store: store.clone(), codec: Codec::pickle(Protocol::V4) };
         Self { exchange: Exchange::new(engine, policy, clock, KeySource::system()), store }
     }

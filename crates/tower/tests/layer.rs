@@ -22,7 +22,7 @@ fn site(cookie: &str, every: bool) -> (SessionLayer, Arc<ProbeStore>) {
     let clock = Clock::system();
     let store = Arc::new(ProbeStore::new(MemoryStore::new(clock.clone())));
     let cookie = CookieWriter::new(&CookieAttributes { name: cookie.into(), ..Default::default() }).unwrap();
-    let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request: every };
+    let policy = Policy { save_every_request: every, ..Policy::new(cookie, ExpiryRules::default()) };
     let engine = Engine::Store { store: store.clone(), codec: Codec::json() };
     (SessionLayer::new(Exchange::new(engine, policy, clock, KeySource::system())), store)
 }

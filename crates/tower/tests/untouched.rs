@@ -71,11 +71,8 @@ where
 fn an_untouched_session_costs_its_slot() {
     let clock = Clock::system();
     let engine = Engine::Store { store: Arc::new(MemoryStore::new(clock.clone())), codec: Codec::json() };
-    let policy = Policy {
-        cookie: CookieWriter::new(&CookieAttributes::default()).unwrap(),
-        expiry: ExpiryRules::default(),
-        save_every_request: false,
-    };
+    let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
+    let policy = Policy::new(cookie, ExpiryRules::default());
     let exchange = Exchange::new(engine, policy, clock, KeySource::system());
     let mut layered = SessionLayer::new(exchange).layer(Plain);
 

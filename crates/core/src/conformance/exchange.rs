@@ -53,6 +53,7 @@
 mod failures;
 mod flights;
 mod headers;
+mod outages;
 mod site;
 mod table;
 
@@ -71,6 +72,7 @@ pub mod checks {
     pub use super::failures::*;
     pub use super::flights::*;
     pub use super::headers::*;
+    pub use super::outages::*;
     pub use super::table::*;
 }
 
@@ -214,7 +216,9 @@ macro_rules! __each_exchange_check {
             several_cookie_headers the_last_of_two_cookies_counts odd_cookie_values set_cookie_is_sent_as_decided
             cookies_of_the_handler_stay vary_is_merged responses_pass_unchanged
             a_failing_load_clears_nothing a_failing_save_replaces_the_response a_failing_delete_keeps_the_cookie
-            a_failing_store_is_no_matter_to_others too_much_for_a_cookie sessions_off detached_sessions_send_nothing
+            a_failing_store_is_no_matter_to_others an_outage_is_served_without_a_session
+            changes_during_an_outage_are_refused an_outage_ends_no_sign_out too_much_for_a_cookie sessions_off
+            detached_sessions_send_nothing
             a_panic_changes_nothing a_dropped_request_changes_nothing a_dropped_save_blocks_nobody
             visitors_do_not_mix changes_at_the_same_time_merge rotation_carries_a_concurrent_change
             a_flush_is_final

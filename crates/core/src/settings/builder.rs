@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Settings;
-use super::names::{self, EngineName};
+use super::names::{self, EngineName, OnUnavailable};
 use super::problems::{Problem, SettingsError};
 use super::sources::{self, Given, Layer, Source};
 use super::typed::Reader;
@@ -144,6 +144,12 @@ impl SettingsBuilder {
     #[must_use]
     pub fn save_every_request(self, save: bool) -> Self {
         self.set("SESSION_SAVE_EVERY_REQUEST", save)
+    }
+
+    /// `SESSION_ON_UNAVAILABLE`: what a visitor gets while the store does not answer.
+    #[must_use]
+    pub fn on_unavailable(self, choice: OnUnavailable) -> Self {
+        self.set("SESSION_ON_UNAVAILABLE", choice.name())
     }
 
     /// `SESSION_FILE_PATH`, the directory of the file engine.

@@ -40,7 +40,7 @@ use crate::wire::signing::Secrets;
 pub use builder::SettingsBuilder;
 pub use caches::{CacheBackend, CacheConfig, DEFAULT_MAX_ENTRIES};
 pub use check::{Finding, Level, check};
-pub use names::{DatabaseKind, DatabaseUrl, EngineName};
+pub use names::{DatabaseKind, DatabaseUrl, EngineName, OnUnavailable};
 pub use problems::{Problem, SettingsError, nearest};
 pub use sources::Source;
 pub use value::SettingValue;
@@ -69,6 +69,7 @@ pub struct Settings {
     cookie_http_only: Flag,
     expiry: ExpiryRules,
     save_every_request: bool,
+    on_unavailable: OnUnavailable,
     cache_alias: String,
     caches: BTreeMap<String, CacheConfig>,
     file_path: Option<PathBuf>,
@@ -180,6 +181,11 @@ impl Settings {
         self.save_every_request
     }
 
+    /// `SESSION_ON_UNAVAILABLE`: what a visitor gets while the store does not answer.
+    pub fn on_unavailable(&self) -> OnUnavailable {
+        self.on_unavailable
+    }
+
     /// `USE_TZ`.
     pub fn use_tz(&self) -> bool {
         self.expiry.use_tz
@@ -286,6 +292,7 @@ impl Settings {
             | "SESSION_SAVE_EVERY_REQUEST"
             | "CSRF_USE_SESSIONS" => "False".into(),
             "SESSION_CACHE_ALIAS" => "\"default\"".into(),
+            "SESSION_ON_UNAVAILABLE" => format!("{:?}", OnUnavailable::default().name()),
             "SESSION_SERIALIZER" => format!("{:?}", typed::JSON_SERIALIZER),
             "SECRET_KEY_FALLBACKS" => "[]".into(),
             "CACHES" => "{\"default\": {\"BACKEND\": \"django.core.cache.backends.locmem.LocMemCache\"}}".into(),

@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, in the order in which they are listed to people.
-const SETTINGS: [(&str, Kind); 23] = [
+const SETTINGS: [(&str, Kind); 24] = [
     ("SESSION_ENGINE", Kind::Text),
     ("SESSION_COOKIE_NAME", Kind::Text),
     ("SESSION_COOKIE_AGE", Kind::Int),
@@ -29,6 +29,7 @@ const SETTINGS: [(&str, Kind); 23] = [
     ("SESSION_CACHE_ALIAS", Kind::Text),
     ("SESSION_FILE_PATH", Kind::OptionalText),
     ("SESSION_SERIALIZER", Kind::Text),
+    ("SESSION_ON_UNAVAILABLE", Kind::Text),
     ("SECRET_KEY", Kind::Text),
     ("SECRET_KEY_FALLBACKS", Kind::List),
     ("DATABASE_URL", Kind::OptionalText),
@@ -112,6 +113,34 @@ impl EngineName {
 impl fmt::Display for EngineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.short())
+    }
+}
+
+/// What a visitor gets while the store does not answer, as `SESSION_ON_UNAVAILABLE` says. Not a setting of Django's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnUnavailable {
+    /// `error`: a request that needs its session is answered 503.
+    #[default]
+    Error,
+    /// `anonymous`: the request is served without a session. It reads as empty, and what is changed is refused.
+    Anonymous,
+}
+
+impl OnUnavailable {
+    /// All choices.
+    pub const ALL: [Self; 2] = [Self::Error, Self::Anonymous];
+
+    /// The choice of a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+
+    /// Its name in the settings: `error`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Anonymous => "anonymous",
+        }
     }
 }
 

@@ -21,6 +21,7 @@ fn defaults_are_djangos() {
     assert_eq!(settings.cookie_attributes(), CookieAttributes::default());
     assert_eq!(settings.cookie_age(), 1_209_600);
     assert!(!settings.expire_at_browser_close() && !settings.save_every_request() && settings.use_tz());
+    assert_eq!(settings.on_unavailable(), OnUnavailable::Error);
     assert_eq!(settings.cache_alias(), "default");
     assert_eq!(settings.session_cache().unwrap().backend, CacheBackend::LocMem);
     assert!(settings.sessions_enabled());
@@ -151,6 +152,28 @@ fn caches_in_djangos_shape() {
     let other =
         Settings::builder().secret_key(KEY).toml("[CACHES.default]\nBACKEND = 'x.DummyCache'\nKEY_FUNCTION = 'f'");
     assert!(other.build().is_ok());
+}
+
+#[test]
+fn an_outage_has_two_answers() {
+    let builder = || Settings::builder().secret_key(KEY);
+    for (name, choice) in [("error", OnUnavailable::Error), ("anonymous", OnUnavailable::Anonymous)] {
+        let settings = [
+            builder().on_unavailable(choice),
+            builder().toml(&format!("SESSION_ON_UNAVAILABLE = {name:?}")),
+            builder().variables(variables(&[("SESSION_ON_UNAVAILABLE", name)])),
+        ];
+        for settings in settings.map(|builder| builder.build().unwrap()) {
+            assert_eq!(settings.on_unavailable(), choice);
+            let shown = settings.effective().find(|setting| setting.name == "SESSION_ON_UNAVAILABLE").unwrap();
+            assert_eq!(shown.value, format!("{name:?}"));
+        }
+    }
+    for wrong in ["\"anonymus\"", "\"\"", "true", "503"] {
+        let found = problems(builder().toml(&format!("SESSION_ON_UNAVAILABLE = {wrong}")).build());
+        assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+        assert!(found[0].1.contains("TOML text, line 1"), "{found:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::caches::{self, CacheBackend, CacheConfig};
-use super::names::{DatabaseUrl, EngineName};
+use super::names::{DatabaseUrl, EngineName, OnUnavailable};
 use super::problems::{Problem, nearest};
 use super::sources::{Layer, Source};
 use super::value::SettingValue;
@@ -147,6 +147,7 @@ impl Reader {
             cookie_http_only,
             expiry,
             save_every_request: self.flag("SESSION_SAVE_EVERY_REQUEST", false).on,
+            on_unavailable: self.on_unavailable(),
             cache_alias,
             caches,
             file_path: self
@@ -172,6 +173,19 @@ impl Reader {
             };
             self.problem("SESSION_ENGINE", "there is no such session engine", hint);
             EngineName::default()
+        })
+    }
+
+    fn on_unavailable(&mut self) -> OnUnavailable {
+        let name = self.text("SESSION_ON_UNAVAILABLE", OnUnavailable::default().name());
+        OnUnavailable::parse(&name).unwrap_or_else(|| {
+            self.problem(
+                "SESSION_ON_UNAVAILABLE",
+                "there is no such choice",
+                "Write \"error\" to answer 503 while the store is down, or \"anonymous\" to serve visitors without a \
+                 session then",
+            );
+            OnUnavailable::default()
         })
     }
 

@@ -60,7 +60,7 @@ impl Site {
 
     fn process_on(&self, engine: Engine) -> Process {
         let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
-        let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request: false };
+        let policy = Policy::new(cookie, ExpiryRules::default());
         Process(Exchange::new(engine, policy, self.clock.clone(), KeySource::system()))
     }
 

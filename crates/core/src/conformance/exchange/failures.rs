@@ -22,7 +22,7 @@ fn write() -> Visit {
 }
 
 /// The answer of a request whose session failed: this status, nothing about the session, nothing of the handler.
-fn assert_refused(reply: &Reply, status: u16, case: &str) {
+pub(super) fn assert_refused(reply: &Reply, status: u16, case: &str) {
     assert_eq!(reply.status, status, "{case}: {reply:?}");
     assert_eq!(reply.header("set-cookie"), [""; 0], "{case}: a failure sets or clears no cookie");
     let body = String::from_utf8_lossy(&reply.body);
@@ -178,6 +178,6 @@ pub async fn detached_sessions_send_nothing(adapter: &impl Adapter) {
 
 fn exchange_on(engine: Engine) -> Exchange {
     let cookie = CookieWriter::new(&CookieAttributes::default()).expect("Django's defaults");
-    let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request: false };
+    let policy = Policy::new(cookie, ExpiryRules::default());
     Exchange::new(engine, policy, Clock::manual(Timestamp::from_secs(1_800_000_000)), KeySource::scripted([NEW]))
 }

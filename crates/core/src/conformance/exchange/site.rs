@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::memory::MemoryStore;
 use crate::exchange::{Exchange, Policy};
 use crate::key::{KeySource, SessionKey};
+use crate::settings::OnUnavailable;
 use crate::store::Created;
 use crate::wire::cookie::{CookieAttributes, CookieWriter};
 use crate::wire::expiry::ExpiryRules;
@@ -49,12 +50,22 @@ impl<'a, A: Adapter> Site<'a, A> {
     }
 
     pub(super) async fn under(adapter: &'a A, cookie: CookieAttributes, save_every_request: bool) -> Self {
+        let cookie = CookieWriter::new(&cookie).expect("a cookie that the suite wants");
+        Self::by(adapter, Policy { save_every_request, ..Policy::new(cookie, ExpiryRules::default()) }).await
+    }
+
+    /// The same, but visitors are served without a session while the store is down.
+    pub(super) async fn anonymous(adapter: &'a A, save_every_request: bool) -> Self {
+        let cookie = CookieWriter::new(&CookieAttributes::default()).expect("Django's defaults");
+        let policy = Policy::new(cookie, ExpiryRules::default());
+        Self::by(adapter, Policy { save_every_request, on_unavailable: OnUnavailable::Anonymous, ..policy }).await
+    }
+
+    async fn by(adapter: &'a A, policy: Policy) -> Self {
         // Friday, 15 January 2027, 08:00 UTC.
         let clock = Clock::manual(Timestamp::from_secs(1_800_000_000));
         let store = Arc::new(ProbeStore::new(MemoryStore::new(clock.clone())));
         let engine = Engine::Store { store: store.clone(), codec: Codec::json() };
-        let cookie = CookieWriter::new(&cookie).expect("a cookie that the suite wants");
-        let policy = Policy { cookie, expiry: ExpiryRules::default(), save_every_request };
         let exchange = Exchange::new(engine, policy, clock.clone(), KeySource::scripted([NEW]));
         let site = Self { adapter, exchange, store, clock };
         site.put(VALID, SEED, 3600).await;
