@@ -290,6 +290,11 @@ impl Site {
         self.lock().wait_for(what, |log| log.lines().find(|line| wanted(line)).map(str::to_owned))
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.lock().id()
+    }
+
     /// Whether the process is still there.
     pub fn is_running(&self) -> bool {
         self.lock().is_running()

@@ -155,6 +155,37 @@ async fn a_full_disk_refuses_and_keeps() {
     assert!(store.load(&key(kept)).await.unwrap().is_none());
 }
 
+/// The same on a file system that is really full, so that SQLite's other files cannot grow either.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_full_file_system_refuses_and_keeps() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = directory.path().join("small");
+    let Some(_disk) = SmallDisk::mount(&small, "size=512k", None) else { return };
+    let path = small.join("db.sqlite3");
+    let store = store(&path).await;
+    let mut kept = 0;
+    let error = loop {
+        match store.create(&key(kept), bytes(&"x".repeat(3_000)), LATER).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 1_000, "the disk is larger than it should be");
+    };
+    says(&error, ErrorKind::Unavailable, &["disk is full"]);
+    for n in 0..kept {
+        assert_eq!(store.load(&key(n)).await.unwrap().unwrap().payload.len(), 3_000);
+    }
+    assert!(store.load(&key(kept)).await.unwrap().is_none());
+    let mut conn = stranger(&path).await;
+    assert_eq!(column(&mut conn, "PRAGMA integrity_check").await, ["ok"]);
+    sqlx::Connection::close(conn).await.unwrap();
+    // Room again, and the next save works.
+    let output = std::process::Command::new("mount").args(["-o", "remount,size=4m"]).arg(&small).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(matches!(store.create(&key(kept), bytes("x"), LATER).await.unwrap(), Created::Created(_)));
+}
+
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named() {
     let (_directory, path) = place();

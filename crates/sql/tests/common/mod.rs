@@ -49,6 +49,50 @@ pub fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
+/// Text that no compression makes shorter than half of it.
+pub fn random(length: usize) -> String {
+    let draw = || cloakroom_core::KeySource::system().draw().unwrap();
+    let mut text = String::with_capacity(length + 32);
+    while text.len() < length {
+        text += draw().as_str();
+    }
+    text.truncate(length);
+    text
+}
+
+/// A small file system in memory, for as long as this lives.
+#[cfg(unix)]
+pub struct SmallDisk(PathBuf);
+
+#[cfg(unix)]
+impl SmallDisk {
+    /// Mounts it at a new directory, which then belongs to whom `like` belongs to; `None`, with a word about it, where
+    /// the user may not mount.
+    pub fn mount(directory: &Path, options: &str, like: Option<&Path>) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+
+        std::fs::create_dir(directory).unwrap();
+        let owner = like.map(|like| std::fs::metadata(like).unwrap());
+        let owner = owner.map(|like| format!(",uid={},gid={}", like.uid(), like.gid())).unwrap_or_default();
+        let mut command = std::process::Command::new("mount");
+        let command = command.args(["-t", "tmpfs", "-o", &format!("{options}{owner}"), "none"]).arg(directory);
+        match command.output() {
+            Ok(output) if output.status.success() => Some(Self(directory.to_owned())),
+            other => {
+                println!("skipped: no file system could be mounted: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// A few connections, for a server that many tests share.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub fn server_options(url: &str) -> cloakroom_sql::ServerOptions {

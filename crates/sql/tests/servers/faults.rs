@@ -2,10 +2,10 @@
 
 use cloakroom_core::ErrorKind;
 use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched};
-use cloakroom_test_servers::{Kind, PASSWORD, Server, USER, require_or_skip, shared};
+use cloakroom_test_servers::{Kind, Options, PASSWORD, Server, USER, require_or_skip, shared};
 use tokio::net::TcpListener;
 
-use crate::common::{LATER, bytes, key};
+use crate::common::{LATER, SmallDisk, bytes, key, random};
 use crate::{create, database, impatient, is_postgres, on_each_server, open, payload, refused, store};
 
 on_each_server! {
@@ -16,6 +16,7 @@ on_each_server! {
     killed_and_restarted
     frozen_and_thawed
     a_read_only_database_is_read
+    a_full_database_refuses_and_keeps
     a_missing_table_says_to_migrate
     a_table_that_is_not_djangos
     what_does_not_fit_is_refused
@@ -144,6 +145,47 @@ async fn a_read_only_database_is_read(kind: Kind) {
     refused(store.create(&key(2), bytes("y"), LATER).await, ErrorKind::Unavailable, &["read-only"]);
     refused(store.delete(&key(1), None).await, ErrorKind::Unavailable, &["read-only"]);
     assert_eq!(payload(&*store, &key(1)).await.unwrap(), "x");
+}
+
+async fn a_full_database_refuses_and_keeps(kind: Kind) {
+    // A data file of a fixed size is as good as a disk, where the server has one. Else it takes a file system.
+    let small = ["--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M:autoextend:max:14M"];
+    let options = Options::new(kind);
+    let options = if is_postgres(kind) { options } else { options.args(small) };
+    let Some(server) = options.require_or_skip() else { return };
+    let url = server.database();
+    let store = store(&url).await;
+    let _disk = if is_postgres(kind) {
+        let directory = server.directory().join("small");
+        let Some(disk) = SmallDisk::mount(&directory, "size=1m,mode=700", Some(server.directory())) else { return };
+        server.sql(&url, &format!("CREATE TABLESPACE small LOCATION '{}'", directory.display()));
+        server.sql(&url, "ALTER TABLE django_session SET TABLESPACE small");
+        Some(disk)
+    } else {
+        None
+    };
+    let version = create(&*store, &key(0), &random(1_000)).await;
+    let mut kept = 1;
+    let full = loop {
+        match store.create(&key(kept), bytes(&random(10_000)), LATER).await {
+            Ok(_) => kept += 1,
+            Err(full) => break full,
+        }
+        assert!(kept < 5_000, "the database is larger than it should be");
+    };
+    refused(Err::<(), _>(full), ErrorKind::Unavailable, &["create a session", "full"]);
+    let saving = store.replace(&key(0), &version, bytes(&random(2_000_000)), LATER).await;
+    refused(saving, ErrorKind::Unavailable, &["save a session", "full"]);
+    assert_eq!(store.load(&key(0)).await.unwrap().unwrap().version, version, "the former data stays");
+    for n in 1..kept {
+        assert_eq!(store.load(&key(n)).await.unwrap().unwrap().payload.len(), 10_000);
+    }
+    assert!(store.load(&key(kept)).await.unwrap().is_none());
+    // A sign-out works all the same, but where it takes room to undo it.
+    match store.delete(&key(1), None).await {
+        Err(full) if !is_postgres(kind) => refused(Err::<(), _>(full), ErrorKind::Unavailable, &["full"]),
+        deleted => assert!(matches!(deleted, Ok(Deleted::Deleted)), "{deleted:?}"),
+    }
 }
 
 async fn a_missing_table_says_to_migrate(kind: Kind) {
