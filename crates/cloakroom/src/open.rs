@@ -58,7 +58,8 @@ fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {
         let values = codec.decode(payload).unwrap_or_default();
         rules.lifetime(values.get_raw(EXPIRY_KEY)).unwrap_or(Lifetime::Sliding(rules.cookie_age))
     };
-    FileStore::new(settings.file_path(), settings.cookie_name(), clock, Arc::new(lifetime))
+    let store = FileStore::new(settings.file_path(), settings.cookie_name(), clock, Arc::new(lifetime))?;
+    Ok(store.with_sync(settings.file_sync()))
 }
 
 /// Opens the cache that `SESSION_CACHE_ALIAS` names, for an engine with this prefix of keys.
@@ -152,4 +153,19 @@ fn no_database() -> Error {
 
 fn wrong(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_wait_for_the_disk_if_the_settings_say_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = || Settings::builder().secret_key("of a test").file_path(directory.path());
+        for (settings, sync) in [(settings(), false), (settings().file_sync(true), true)] {
+            let store = files(&settings.build().unwrap(), Clock::system()).unwrap();
+            assert!(format!("{store:?}").contains(&format!("sync: {sync}")), "{store:?}");
+        }
+    }
 }

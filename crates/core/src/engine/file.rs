@@ -96,7 +96,7 @@ impl FileStore {
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FileStore").field(&self.0.path).finish()
+        f.debug_struct("FileStore").field("path", &self.0.path).field("sync", &self.0.sync).finish_non_exhaustive()
     }
 }
 

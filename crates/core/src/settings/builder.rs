@@ -158,6 +158,12 @@ impl SettingsBuilder {
         self.set("SESSION_FILE_PATH", path.as_ref().to_string_lossy().into_owned())
     }
 
+    /// `SESSION_FILE_SYNC`: whether the file engine waits at each save until it is on the disk.
+    #[must_use]
+    pub fn file_sync(self, sync: bool) -> Self {
+        self.set("SESSION_FILE_SYNC", sync)
+    }
+
     /// Registers a serializer under the name by which `SESSION_SERIALIZER` calls it, as a replacement for a Python
     /// class. Registering does not choose it.
     #[must_use]

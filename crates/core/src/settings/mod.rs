@@ -73,6 +73,7 @@ pub struct Settings {
     cache_alias: String,
     caches: BTreeMap<String, CacheConfig>,
     file_path: Option<PathBuf>,
+    file_sync: bool,
     serializer: Arc<dyn Serializer>,
     database_url: Option<DatabaseUrl>,
     installed_apps: Option<Vec<String>>,
@@ -231,6 +232,11 @@ impl Settings {
             .unwrap_or_else(|| std::env::current_dir().unwrap_or_else(|_| ".".into()))
     }
 
+    /// `SESSION_FILE_SYNC`: whether the file engine waits at each save until it is on the disk.
+    pub fn file_sync(&self) -> bool {
+        self.file_sync
+    }
+
     /// `SESSION_SERIALIZER`.
     pub fn serializer(&self) -> Arc<dyn Serializer> {
         self.serializer.clone()
@@ -290,6 +296,7 @@ impl Settings {
             "SESSION_COOKIE_SECURE"
             | "SESSION_EXPIRE_AT_BROWSER_CLOSE"
             | "SESSION_SAVE_EVERY_REQUEST"
+            | "SESSION_FILE_SYNC"
             | "CSRF_USE_SESSIONS" => "False".into(),
             "SESSION_CACHE_ALIAS" => "\"default\"".into(),
             "SESSION_ON_UNAVAILABLE" => format!("{:?}", OnUnavailable::default().name()),

@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, in the order in which they are listed to people.
-const SETTINGS: [(&str, Kind); 24] = [
+const SETTINGS: [(&str, Kind); 25] = [
     ("SESSION_ENGINE", Kind::Text),
     ("SESSION_COOKIE_NAME", Kind::Text),
     ("SESSION_COOKIE_AGE", Kind::Int),
@@ -28,6 +28,7 @@ const SETTINGS: [(&str, Kind); 24] = [
     ("SESSION_SAVE_EVERY_REQUEST", Kind::Flag),
     ("SESSION_CACHE_ALIAS", Kind::Text),
     ("SESSION_FILE_PATH", Kind::OptionalText),
+    ("SESSION_FILE_SYNC", Kind::Flag),
     ("SESSION_SERIALIZER", Kind::Text),
     ("SESSION_ON_UNAVAILABLE", Kind::Text),
     ("SECRET_KEY", Kind::Text),

@@ -153,6 +153,7 @@ impl Reader {
             file_path: self
                 .optional_text("SESSION_FILE_PATH", "Write the path of a directory, such as \"/var/lib/site/sessions\"")
                 .map(PathBuf::from),
+            file_sync: self.flag("SESSION_FILE_SYNC", false).on,
             serializer,
             database_url: self.database_url(),
             installed_apps: self.list("INSTALLED_APPS"),

@@ -200,3 +200,25 @@ fn identity(path: &Path) -> io::Result<Identity> {
 fn identity(path: &Path) -> io::Result<Identity> {
     std::fs::metadata(path).map(|_| Identity(0, 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::Row;
+
+    /// What the documentation promises of each choice.
+    #[tokio::test]
+    async fn the_writer_is_in_wal_mode_and_as_synchronous_as_it_was_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", directory.path().join("db.sqlite3").display());
+        for (choice, number) in [("", 2), ("&synchronous=full", 2), ("&synchronous=normal", 1), ("&synchronous=off", 0)]
+        {
+            let options = SqliteOptions::from_url(&format!("{url}{choice}")).unwrap();
+            let pools = File::open(options).await.unwrap().pools().await.unwrap();
+            let synchronous = sqlx::query("PRAGMA synchronous").fetch_one(&pools.write).await.unwrap();
+            assert_eq!(synchronous.get::<i64, _>(0), number, "{choice}");
+            let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&pools.write).await.unwrap();
+            assert_eq!(mode.get::<String, _>(0), "wal", "{choice}");
+        }
+    }
+}
