@@ -138,7 +138,7 @@ pub(crate) fn write(headers: &mut HeaderMap, answer: &Answer) {
     }
     if answer.vary {
         let vary = vary_on_cookie(headers.get_all(VARY).filter_map(|value| value.to_str().ok()));
-        if let Ok(value) = HeaderValue::try_from(vary) {
+        if let Ok(value) = HeaderValue::try_from(&*vary) {
             headers.insert(VARY, value);
         }
     }

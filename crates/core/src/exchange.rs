@@ -2,6 +2,7 @@
 //! tell the browser. Adapters for web frameworks call [`Exchange::open`] and [`Exchange::commit`], and write what
 //! they are told.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tracing::{debug, error, warn};
@@ -201,7 +202,7 @@ impl Exchange {
 
     /// The answer that gives the browser the key of the record that stands, if one does.
     fn cookie(&self, state: &State) -> Result<Answer> {
-        let key = match &state.retired {
+        let key = match state.retired.as_deref() {
             // A rotation that was not carried out.
             Some(Retired { key, only: Some(_) }) => Some(key),
             _ => state.key.as_ref(),
@@ -240,14 +241,17 @@ impl Exchange {
 /// assert_eq!(vary_on_cookie(["accept, cookie"]), "accept, cookie");
 /// assert_eq!(vary_on_cookie(["Accept, *"]), "*");
 /// ```
-pub fn vary_on_cookie<'a>(present: impl IntoIterator<Item = &'a str>) -> String {
+pub fn vary_on_cookie<'a>(present: impl IntoIterator<Item = &'a str>) -> Cow<'static, str> {
     let mut elements: Vec<&str> =
         present.into_iter().flat_map(|value| value.split(',')).map(str::trim).filter(|e| !e.is_empty()).collect();
     if elements.contains(&"*") {
-        return "*".to_owned();
+        return "*".into();
+    }
+    if elements.is_empty() {
+        return "Cookie".into();
     }
     if !elements.iter().any(|element| element.eq_ignore_ascii_case("cookie")) {
         elements.push("Cookie");
     }
-    elements.join(", ")
+    elements.join(", ").into()
 }

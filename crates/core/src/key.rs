@@ -37,7 +37,11 @@ impl SessionKey {
     /// As in Django, nothing but the length is looked at here; whether a store is asked for the key is decided by
     /// [`is_storable`](Self::is_storable).
     pub fn presented(text: &str) -> Option<Self> {
-        (text.chars().take(Self::MIN_LENGTH).count() == Self::MIN_LENGTH).then(|| Self::from_text(text))
+        let enough = match text.as_bytes().first_chunk::<{ Self::MIN_LENGTH }>() {
+            Some(start) => start.is_ascii() || text.chars().take(Self::MIN_LENGTH).count() == Self::MIN_LENGTH,
+            None => false,
+        };
+        enough.then(|| Self::from_text(text))
     }
 
     /// Any text as a key, without a check. The signed-cookies engine, whose key is the whole signed text, uses it.
@@ -61,14 +65,22 @@ impl SessionKey {
         }
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Heap(text) => text.as_bytes(),
+        }
+    }
+
     /// Whether the key can stand in a store at all: `a-z` and `0-9` only, 8 to 128 of them.
     ///
     /// Any other key belongs to no session that Django or we ever made. The exchange answers it as an unknown key
     /// without asking the store, so no odd character ever reaches a file system, a cache protocol or a database.
     pub fn is_storable(&self) -> bool {
-        let text = self.as_str();
+        let text = self.as_bytes();
         (Self::MIN_LENGTH..=Self::MAX_STORED_LENGTH).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            // To the end in any case: that takes several bytes at a time.
+            && text.iter().fold(true, |good, b| good & (b.is_ascii_lowercase() | b.is_ascii_digit()))
     }
 
     /// The first four characters and an ellipsis: what logs and pages show of a key.
@@ -87,13 +99,13 @@ impl fmt::Debug for SessionKey {
 
 impl PartialEq for SessionKey {
     fn eq(&self, other: &Self) -> bool {
-        self.as_str() == other.as_str()
+        self.as_bytes() == other.as_bytes()
     }
 }
 impl Eq for SessionKey {}
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
+        state.write(self.as_bytes());
     }
 }
 impl PartialOrd for SessionKey {
@@ -103,7 +115,7 @@ impl PartialOrd for SessionKey {
 }
 impl Ord for SessionKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_str().cmp(other.as_str())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

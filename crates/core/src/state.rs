@@ -37,7 +37,7 @@ pub(crate) struct Retired {
 pub(crate) struct State {
     pub(crate) key: Option<SessionKey>,
     pub(crate) record: Record,
-    pub(crate) retired: Option<Retired>,
+    pub(crate) retired: Option<Box<Retired>>,
     pub(crate) values: Values,
     pub(crate) delta: Delta,
     pub(crate) loaded: bool,
@@ -170,7 +170,7 @@ impl State {
     pub(crate) fn flush(&mut self) {
         match (self.key.take(), &self.record) {
             (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread | Record::Unreachable) => {
-                self.retired = Some(Retired { key, only: None });
+                self.retired = Some(Box::new(Retired { key, only: None }));
             }
             _ => {
                 if let Some(retired) = &mut self.retired {
@@ -193,7 +193,7 @@ impl State {
     /// Goes on under `new`: the next save makes the new record, and then deletes the old one.
     pub(crate) fn rotate(&mut self, new: SessionKey) {
         if let (Some(key), Record::Standing(version)) = (self.key.take(), &self.record) {
-            self.retired = Some(Retired { key, only: Some(version.clone()) });
+            self.retired = Some(Box::new(Retired { key, only: Some(version.clone()) }));
         }
         self.key = Some(new);
         if !matches!(self.record, Record::Gone) {

@@ -24,10 +24,15 @@ const SMALL: usize = 16;
 /// *opaque*: it counts and has a place, asking for it is an error that names its type, and as long as it is there the
 /// dictionary cannot be written, so that what is stored stays as it is.
 #[derive(Clone, Default)]
-pub struct Values {
+pub struct Values(
+    /// None for an empty dictionary, which so allocates nothing. Shared by clones until one of them changes.
+    Option<Arc<Table>>,
+);
+
+#[derive(Clone, Default)]
+struct Table {
     /// The text that was parsed; ASCII.
-    /// None for an empty dictionary, which so allocates nothing.
-    source: Option<Arc<String>>,
+    source: String,
     entries: Vec<Entry>,
 }
 
@@ -56,11 +61,85 @@ impl Text {
             Self::Opaque(_) => "null",
         }
     }
+
+    /// Whether it is this text.
+    fn is(&self, source: &[u8], text: &[u8]) -> bool {
+        match self {
+            // By far the most differ in length already.
+            Self::Source(span) => span.len() == text.len() && source[span.clone()] == *text,
+            Self::Own(own) => own.as_bytes() == text,
+            Self::Opaque(_) => text == b"null",
+        }
+    }
+}
+
+impl Table {
+    fn position(&self, key: &str) -> Option<usize> {
+        position(&self.entries, &self.source, key)
+    }
+}
+
+fn position(entries: &[Entry], source: &str, key: &str) -> Option<usize> {
+    entries.iter().position(|entry| entry.key.is(source.as_bytes(), key.as_bytes()))
+}
+
+/// Gathers the entries of a dictionary whose text is `source`.
+struct Gatherer<'a> {
+    source: &'a str,
+    entries: Vec<Entry>,
+    places: HashMap<String, usize>,
+}
+
+impl<'a> Gatherer<'a> {
+    fn new(source: &'a str, capacity: usize) -> Self {
+        Self { source, entries: Vec::with_capacity(capacity), places: HashMap::new() }
+    }
+
+    /// Adds an entry; of a repeated key, the first place and the last value count.
+    fn push(&mut self, key: Range<usize>, plain: bool, value: Text) {
+        let text = &self.source[key.clone()];
+        let text = if plain { Cow::Borrowed(text) } else { json::canonical(text) };
+        if let Some(place) = self.place(&text) {
+            self.entries[place].value = value;
+            return;
+        }
+        let key = match text {
+            Cow::Borrowed(_) => Text::Source(key),
+            Cow::Owned(text) => Text::Own(text.into()),
+        };
+        self.entries.push(Entry { key, value });
+    }
+
+    /// Where a key stands already. If it does not, it is taken to stand next.
+    fn place(&mut self, key: &str) -> Option<usize> {
+        let next = self.entries.len();
+        if next < SMALL {
+            return position(&self.entries, self.source, key);
+        }
+        if self.places.is_empty() {
+            let known = self.entries.iter().enumerate();
+            self.places.extend(known.map(|(at, entry)| (entry.key.get(self.source).to_owned(), at)));
+        }
+        let place = self.places.get(key).copied();
+        if place.is_none() {
+            self.places.insert(key.to_owned(), next);
+        }
+        place
+    }
 }
 
 impl Values {
     fn source(&self) -> &str {
-        self.source.as_deref().map_or("", String::as_str)
+        self.0.as_deref().map_or("", |table| &table.source)
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.0.as_deref().map_or(&[], |table| &table.entries)
+    }
+
+    /// To be changed: no other clone sees that.
+    fn table(&mut self) -> &mut Table {
+        Arc::make_mut(self.0.get_or_insert_default())
     }
 
     /// An empty dictionary.
@@ -88,42 +167,18 @@ impl Values {
         let source = source.ok_or_else(|| {
             Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
         })?;
-        let mut spans = Vec::with_capacity(8);
-        json::split_object(&source, |key, value| spans.push((key, Text::Source(value))))?;
-        Ok(Self::from_spans(source, spans))
+        let mut gatherer = Gatherer::new(&source, 16);
+        json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, Text::Source(value)))?;
+        let entries = gatherer.entries;
+        Ok(Self(Some(Arc::new(Table { source, entries }))))
     }
 
     /// Puts a dictionary together: the places of its keys in `source`, and its values.
     pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
-        let mut values = Self { source: Some(Arc::new(source)), entries: Vec::with_capacity(spans.len()) };
-        let mut places = HashMap::new();
-        for (key, value) in spans {
-            let text = json::canonical(&values.source()[key.clone()]);
-            let place = match values.entries.len() {
-                0..SMALL => values.position(&text),
-                len => {
-                    if places.is_empty() {
-                        let known = values.entries.iter().enumerate();
-                        places.extend(known.map(|(at, entry)| (entry.key.get(values.source()).to_owned(), at)));
-                    }
-                    let place = places.get(&*text).copied();
-                    if place.is_none() {
-                        places.insert(text.to_string(), len);
-                    }
-                    place
-                }
-            };
-            if let Some(place) = place {
-                values.entries[place].value = value;
-            } else {
-                let key = match text {
-                    Cow::Borrowed(_) => Text::Source(key),
-                    Cow::Owned(text) => Text::Own(text.into()),
-                };
-                values.entries.push(Entry { key, value });
-            }
-        }
-        values
+        let mut gatherer = Gatherer::new(&source, spans.len());
+        spans.into_iter().for_each(|(key, value)| gatherer.push(key, false, value));
+        let entries = gatherer.entries;
+        Self(Some(Arc::new(Table { source, entries })))
     }
 
     /// Checks that no item is opaque, as every writer of a stored form has to do first.
@@ -131,7 +186,7 @@ impl Values {
     /// # Errors
     /// [`ErrorKind::Unrepresentable`], with the item's key and its type.
     pub fn check_writable(&self) -> Result<()> {
-        let opaque = self.entries.iter().find_map(|entry| match &entry.value {
+        let opaque = self.entries().iter().find_map(|entry| match &entry.value {
             Text::Opaque(type_name) => Some((entry, type_name)),
             _ => None,
         });
@@ -178,13 +233,13 @@ impl Values {
 
     /// The JSON text of an item; `null` for an opaque one.
     pub fn get_raw(&self, key: &str) -> Option<&str> {
-        self.position(&escaped(key)).map(|at| self.entries[at].value.get(self.source()))
+        self.position(&escaped(key)).map(|at| self.entries()[at].value.get(self.source()))
     }
 
     /// As [`get_raw`](Self::get_raw), but an opaque item is an error of [`ErrorKind::Type`].
     pub(crate) fn readable(&self, key: &str) -> Result<Option<&str>> {
         let Some(at) = self.position(&escaped(key)) else { return Ok(None) };
-        match &self.entries[at].value {
+        match &self.entries()[at].value {
             Text::Opaque(type_name) => Err(Error::new(
                 ErrorKind::Type,
                 format!("the session's item {key:?} holds a Python {type_name}, which cannot be read here"),
@@ -195,7 +250,7 @@ impl Values {
 
     /// The type of an opaque item; `None` for any other, and if there is none.
     pub fn opaque_type(&self, key: &str) -> Option<&str> {
-        match &self.entries[self.position(&escaped(key))?].value {
+        match &self.entries()[self.position(&escaped(key))?].value {
             Text::Opaque(type_name) => Some(type_name),
             _ => None,
         }
@@ -239,18 +294,20 @@ impl Values {
     }
 
     fn set(&mut self, key: &str, value: Text) {
-        match self.position(key) {
-            Some(at) => self.entries[at].value = value,
-            None => self.entries.push(Entry { key: Text::Own(key.into()), value }),
+        let table = self.table();
+        match table.position(key) {
+            Some(at) => table.entries[at].value = value,
+            None => table.entries.push(Entry { key: Text::Own(key.into()), value }),
         }
     }
 
     /// Removes an item and returns it; an opaque one as `null`.
     pub fn remove(&mut self, key: &str) -> Option<RawJson> {
         let at = self.position(&escaped(key))?;
-        Some(match self.entries.remove(at).value {
+        let table = self.table();
+        Some(match table.entries.remove(at).value {
             Text::Own(text) => RawJson::from_shared(text),
-            Text::Source(span) => RawJson::from_valid(&self.source()[span]),
+            Text::Source(span) => RawJson::from_valid(&table.source[span]),
             Text::Opaque(_) => RawJson::from_valid("null"),
         })
     }
@@ -262,12 +319,12 @@ impl Values {
 
     /// How many items there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries().len()
     }
 
     /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries().is_empty()
     }
 
     /// Removes all items.
@@ -287,17 +344,18 @@ impl Values {
 
     /// The keys as they stand in JSON between quotation marks, and the JSON text of their values; all of it ASCII.
     pub fn iter_escaped(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.iter().map(|entry| (entry.key.get(self.source()), entry.value.get(self.source())))
+        let source = self.source();
+        self.entries().iter().map(move |entry| (entry.key.get(source), entry.value.get(source)))
     }
 
     fn position(&self, key: &str) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.key.get(self.source()) == key)
+        self.0.as_ref()?.position(key)
     }
 }
 
 impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Values({} keys)", self.entries.len())
+        write!(f, "Values({} keys)", self.len())
     }
 }
 

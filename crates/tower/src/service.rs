@@ -1,5 +1,6 @@
 //! The service around a service: opens, commits, writes headers.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -123,7 +124,11 @@ fn write(headers: &mut HeaderMap, answer: Answer) {
     }
     if answer.vary {
         let vary = vary_on_cookie(headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()));
-        if let Ok(value) = HeaderValue::try_from(vary) {
+        let value = match vary {
+            Cow::Borrowed(value) => Ok(HeaderValue::from_static(value)),
+            Cow::Owned(value) => HeaderValue::try_from(value),
+        };
+        if let Ok(value) = value {
             headers.insert(VARY, value);
         }
     }

@@ -42,8 +42,14 @@ pub(crate) fn value_end(text: &str, start: usize) -> Result<usize, Fault> {
     Ok(scanner.at)
 }
 
-/// Calls `entry` with the place of each key (between its quotation marks) and of each value of an object.
-pub(crate) fn split_object(text: &str, mut entry: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), Fault> {
+/// A key's place between its quotation marks, and whether all of it is plain: it needs no escape and has none.
+pub(crate) struct Key {
+    pub(crate) span: Range<usize>,
+    pub(crate) plain: bool,
+}
+
+/// Calls `entry` with each key and the place of its value, for ASCII text that is an object.
+pub(crate) fn split_object(text: &str, mut entry: impl FnMut(Key, Range<usize>)) -> Result<(), Fault> {
     let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
     scanner.space();
     scanner.expect(b'{', "an object was expected")?;
@@ -144,14 +150,14 @@ impl Scanner<'_> {
         if self.at == self.bytes.len() { Ok(()) } else { self.fault("something follows the value") }
     }
 
-    /// A key and its colon; returns the place between the quotation marks, and stops at the value.
-    fn key(&mut self) -> Result<Range<usize>, Fault> {
+    /// A key and its colon; stops at the value.
+    fn key(&mut self) -> Result<Key, Fault> {
         if self.peek() != Some(b'"') {
             return self.fault("a key in quotation marks was expected");
         }
         let start = self.at + 1;
-        self.string()?;
-        let key = start..self.at - 1;
+        let plain = self.string()?;
+        let key = Key { span: start..self.at - 1, plain };
         self.space();
         self.expect(b':', "`:` was expected")?;
         self.space();
@@ -215,7 +221,7 @@ impl Scanner<'_> {
 
     fn scalar(&mut self) -> Result<(), Fault> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(drop),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
@@ -243,6 +249,19 @@ impl Scanner<'_> {
     }
 
     fn number(&mut self) -> Result<(), Fault> {
+        // A short positive integer, as nearly all are.
+        let mut at = self.at;
+        while let Some(b'0'..=b'9') = self.bytes.get(at) {
+            at += 1;
+        }
+        let length = at - self.at;
+        if (1..=18).contains(&length)
+            && self.bytes[self.at] != b'0'
+            && !matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E'))
+        {
+            self.at = at;
+            return Ok(());
+        }
         if self.peek() == Some(b'-') {
             self.at += 1;
             if self.peek() == Some(b'I') {
@@ -278,9 +297,10 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// Text, from one quotation mark past the other.
-    fn string(&mut self) -> Result<(), Fault> {
+    /// Text, from one quotation mark past the other. Whether all of it is plain.
+    fn string(&mut self) -> Result<bool, Fault> {
         self.at += 1;
+        let mut plain = true;
         loop {
             // Eight bytes at a time as long as none of them means anything.
             while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
@@ -293,9 +313,16 @@ impl Scanner<'_> {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(plain);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    plain = false;
+                    self.escape()?;
+                }
+                Some(0x7f..) => {
+                    plain = false;
+                    self.at += 1;
+                }
                 Some(0x20..) => self.at += 1,
                 Some(_) => return self.fault("a control character stands in text"),
                 None => return self.fault("text has no end"),
@@ -319,16 +346,16 @@ impl Scanner<'_> {
     }
 }
 
-/// The top bit of each byte that is a control character, a quotation mark or a backslash. Bytes above such a one may
-/// be marked wrongly, so only the lowest mark counts.
+/// The top bit of each byte that is a control character, a quotation mark, a backslash, DEL or beyond ASCII. Bytes above
+/// such a one may be marked wrongly, so only the lowest mark counts.
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const TOPS: u64 = ONES << 7;
-    const fn zeros(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word
-    }
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = zeros(word ^ (ONES * b'"' as u64));
-    let backslash = zeros(word ^ (ONES * b'\\' as u64));
-    (control | quote | backslash) & TOPS
+    // Of bytes in ASCII, each of these has the top bit for just what it looks for: a difference that is negative, and
+    // for DEL a sum that is no ASCII any more.
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    let delete = word.wrapping_add(ONES);
+    (word | control | quote | backslash | delete) & TOPS
 }

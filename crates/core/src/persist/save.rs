@@ -33,7 +33,7 @@ pub(super) struct Job<'a> {
     state: &'a Mutex<State>,
     key: Option<SessionKey>,
     record: Record,
-    retired: Option<Retired>,
+    retired: Option<Box<Retired>>,
     values: Values,
     delta: Delta,
     stale: bool,
@@ -72,7 +72,7 @@ impl<'a> Job<'a> {
     pub(super) async fn run(&mut self) -> Result<()> {
         let now = self.keeper.clock.now();
         // A session that ended goes first: whatever becomes of the new one, the visitor has signed out.
-        if let Some(Retired { key, only: None }) = &self.retired {
+        if let Some(Retired { key, only: None }) = self.retired.as_deref() {
             delete(self.store, key).await?;
             self.retired = None;
             lock(self.state).retired = None;
@@ -173,7 +173,8 @@ impl<'a> Job<'a> {
 
     /// Deletes the record from which the session was rotated, after the new one stands.
     async fn retire(&mut self, now: Timestamp) -> Result<()> {
-        let Some(Retired { key: old, only: Some(mut version) }) = self.retired.take() else { return Ok(()) };
+        let Some(retired) = self.retired.take() else { return Ok(()) };
+        let Retired { key: old, only: Some(mut version) } = *retired else { return Ok(()) };
         for attempt in 0..MAX_ATTEMPTS {
             match self.store.delete(&old, Some(&version)).await? {
                 Deleted::Deleted => {
@@ -239,7 +240,7 @@ impl<'a> Job<'a> {
             };
             if state.ends != self.ends {
                 // It was ended: what was saved is deleted, and nothing of it comes back.
-                state.retired = Some(Retired { key, only: None });
+                state.retired = Some(Box::new(Retired { key, only: None }));
                 return Ok(());
             }
             state.values = values;
@@ -247,7 +248,7 @@ impl<'a> Job<'a> {
             state.moved |= self.moved;
             if state.key != self.began_as {
                 // It was rotated: what was saved is what that leaves behind.
-                state.retired = Some(Retired { key, only: Some(version) });
+                state.retired = Some(Box::new(Retired { key, only: Some(version) }));
                 return Ok(());
             }
             // A record that was made has a key that the browser does not know yet: its cookie has to be sent.

@@ -118,7 +118,8 @@ impl CookieWriter {
             text.push_str("; HttpOnly");
         }
         if let Some((age, _)) = lifetime {
-            let _ = write!(text, "; Max-Age={age}");
+            text.push_str("; Max-Age=");
+            push_number(&mut text, age);
         }
         text.push_str(&self.tail);
         text
@@ -148,15 +149,34 @@ fn push_http_date(text: &mut String, time: Timestamp) {
     let days = secs.div_euclid(86_400);
     let clock = secs.rem_euclid(86_400);
     let (year, month, day) = super::expiry::civil_from_days(days);
-    let _ = write!(
-        text,
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        WEEKDAYS[days.rem_euclid(7) as usize],
-        MONTHS[month as usize - 1],
-        clock / 3600,
-        clock / 60 % 60,
-        clock % 60,
-    );
+    // Each response with a session cookie has such a date, and the formatting machinery takes many times as long.
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let mut put = |at: usize, number: i64| {
+        date[at] = b'0' + (number / 10 % 10) as u8;
+        date[at + 1] = b'0' + (number % 10) as u8;
+    };
+    put(5, day);
+    put(12, year / 100);
+    put(14, year);
+    put(17, clock / 3600);
+    put(20, clock / 60 % 60);
+    put(23, clock % 60);
+    date[..3].copy_from_slice(WEEKDAYS[days.rem_euclid(7) as usize].as_bytes());
+    date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
+    text.push_str(std::str::from_utf8(&date).expect("letters and digits"));
+}
+
+fn push_number(text: &mut String, number: i64) {
+    let (mut digits, mut at, mut left) = ([0; 20], 20, number.unsigned_abs());
+    while left > 0 || at == 20 {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    if number < 0 {
+        text.push('-');
+    }
+    text.push_str(std::str::from_utf8(&digits[at..]).expect("digits"));
 }
 
 /// Whether the text is a value of the SameSite attribute, in any case.
@@ -240,17 +260,30 @@ fn push_value(text: &mut String, value: &str) {
 pub fn find<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<Cow<'a, str>> {
     let mut found = None;
     for header in headers {
-        for part in header.split(|&b| b == b';') {
-            let (key, value) = split_part(part);
-            if key_is(key, name) && !(name.is_empty() && strip(&String::from_utf8_lossy(value)).is_empty()) {
-                found = Some(value);
-            }
-        }
+        let here = match std::str::from_utf8(header) {
+            Ok(header) => last_value(header, name).map(Cow::Borrowed),
+            Err(_) => last_value(&String::from_utf8_lossy(header), name).map(|value| Cow::Owned(value.to_owned())),
+        };
+        found = here.or(found);
     }
-    Some(match String::from_utf8_lossy(found?) {
+    Some(match found? {
         Cow::Borrowed(value) => unquote(strip(value)),
         Cow::Owned(value) => Cow::Owned(unquote(strip(&value)).into_owned()),
     })
+}
+
+fn last_value<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.rsplit(';').find_map(|part| value_of(part, name))
+}
+
+/// What stands after the `=` in a part of the header, if the part is a cookie of this name.
+fn value_of<'a>(part: &'a str, name: &str) -> Option<&'a str> {
+    let part = part.strip_prefix(' ').unwrap_or(part);
+    let (key, value) = match part.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+        Some(value) => (name, value),
+        None => part.split_once('=').unwrap_or(("", part)),
+    };
+    (strip(key) == name && !(name.is_empty() && strip(value).is_empty())).then_some(value)
 }
 
 /// All cookies of a `Cookie` header, in the order of Django's dictionary: a repeated name keeps its first place and
@@ -279,34 +312,17 @@ pub fn parse(header: &str) -> Vec<(String, String)> {
     cookies
 }
 
-/// Name and value around the first `=`; a part without one is a value without a name.
-fn split_part(part: &[u8]) -> (&[u8], &[u8]) {
-    match part.iter().position(|&b| b == b'=') {
-        Some(place) => (&part[..place], &part[place + 1..]),
-        None => (&[], part),
-    }
-}
-
-/// Whether the name side of a part, stripped, is `name`.
-fn key_is(key: &[u8], name: &str) -> bool {
-    if key.is_ascii() {
-        // Nearly always true, and then the bytes need no decoding.
-        let blank = |b: &u8| is_blank(char::from(*b));
-        let Some(start) = key.iter().position(|b| !blank(b)) else { return name.is_empty() };
-        let end = key.iter().rposition(|b| !blank(b)).map_or(start, |last| last + 1);
-        &key[start..end] == name.as_bytes()
-    } else {
-        strip(&String::from_utf8_lossy(key)) == name
-    }
-}
-
 /// What Python's `str.strip` removes: Unicode's white space, and four separators which Unicode does not count.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
 fn strip(text: &str) -> &str {
-    text.trim_matches(is_blank)
+    match text.as_bytes() {
+        // Nearly always.
+        [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim_matches(is_blank),
+    }
 }
 
 /// The value without its quotes and escapes, if it is quoted.

@@ -137,13 +137,13 @@ impl Adapter for Toy {
         if (answer.vary || self.is(Fault::AlwaysVaries)) && !self.is(Fault::NoVary) {
             let present = reply.header("vary");
             let merged = match self.fault {
-                Fault::OverwritesVary | Fault::AppendsVary => "Cookie".to_owned(),
+                Fault::OverwritesVary | Fault::AppendsVary => "Cookie".into(),
                 _ => vary_on_cookie(present.iter().map(String::as_str)),
             };
             if !self.is(Fault::AppendsVary) {
                 reply.headers.retain(|(name, _)| name != "vary");
             }
-            reply.headers.push(("vary".into(), merged.into_bytes()));
+            reply.headers.push(("vary".into(), merged.into_owned().into_bytes()));
         }
         reply
     }
