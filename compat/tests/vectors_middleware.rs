@@ -80,7 +80,7 @@ async fn request(site: &Site, case: &Value) -> Outcome {
             outcome.set_cookie = answer.set_cookie.into_iter().collect();
             outcome.vary = vary_before.map(str::to_owned);
             if answer.vary {
-                outcome.vary = Some(vary_on_cookie(vary_before));
+                outcome.vary = Some(vary_on_cookie(vary_before).into_owned());
             }
         }
         Err(error) => outcome.status = error.status().into(),

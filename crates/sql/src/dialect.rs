@@ -2,12 +2,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cloakroom_core::{Error, Result, Timestamp};
 use sqlx::error::BoxDynError;
-use sqlx::{Database, Executor, IntoArguments, Pool};
+use sqlx::{Database, Executor, IntoArguments};
+
+use crate::lease::Connections;
 
 /// A database as the [store](crate::SqlStore) sees it.
 ///
@@ -82,9 +85,16 @@ pub enum Failed {
 #[derive(Debug)]
 pub struct Pools<DB: Database> {
     /// For statements that only read.
-    pub read: Pool<DB>,
+    pub(crate) read: Arc<Connections<DB>>,
     /// For statements that change something.
-    pub write: Pool<DB>,
+    pub(crate) write: Arc<Connections<DB>>,
+}
+
+impl<DB: Database> Pools<DB> {
+    /// One pool for everything.
+    pub(crate) fn one(connections: Arc<Connections<DB>>) -> Self {
+        Self { read: connections.clone(), write: connections }
+    }
 }
 
 impl<DB: Database> Clone for Pools<DB> {

@@ -2,6 +2,7 @@
 
 mod options;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom_core::{Error, ErrorKind, Result};
@@ -9,7 +10,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::{Database, Pool};
 
 use crate::dialect::Pools;
-use crate::lease::Lease;
+use crate::lease::Connections;
 pub use options::{ServerOptions, SslMode};
 
 /// How much longer than the server's own limit for a statement we wait for its answer.
@@ -18,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A database on a server.
 #[derive(Debug)]
 pub(crate) struct Server<DB: Database> {
-    pool: Pool<DB>,
+    connections: Arc<Connections<DB>>,
     patience: Option<Duration>,
     place: String,
 }
@@ -26,7 +27,8 @@ pub(crate) struct Server<DB: Database> {
 impl<DB: Database> Server<DB> {
     /// An application's own pool.
     pub(crate) fn of(pool: Pool<DB>, place: &str) -> Self {
-        Self { pool, patience: Some(options::STATEMENT_TIMEOUT + GRACE), place: place.to_owned() }
+        let connections = Connections::of_others(pool);
+        Self { connections, patience: Some(options::STATEMENT_TIMEOUT + GRACE), place: place.to_owned() }
     }
 
     /// What a pool of ours starts with.
@@ -38,7 +40,8 @@ impl<DB: Database> Server<DB> {
     }
 
     pub(crate) fn new(pool: Pool<DB>, options: &ServerOptions, place: String) -> Self {
-        Self { pool, patience: options.statement_timeout.map(|timeout| timeout + GRACE), place }
+        let connections = Connections::of_our_own(pool);
+        Self { connections, patience: options.statement_timeout.map(|timeout| timeout + GRACE), place }
     }
 
     /// Tries a connection, for the errors that no waiting mends.
@@ -46,7 +49,7 @@ impl<DB: Database> Server<DB> {
     /// # Errors
     /// Only those of the configuration: a server that is down may be up when it is needed.
     pub(crate) async fn try_out(&self, error: impl Fn(sqlx::Error) -> Error) -> Result<()> {
-        let Err(failed) = Lease::new(&self.pool, self.patience).await else { return Ok(()) };
+        let Err(failed) = self.connections.lend(self.patience).await else { return Ok(()) };
         let failed = error(failed);
         if failed.kind() == ErrorKind::Configuration {
             return Err(failed);
@@ -56,7 +59,7 @@ impl<DB: Database> Server<DB> {
     }
 
     pub(crate) fn pools(&self) -> Pools<DB> {
-        Pools { read: self.pool.clone(), write: self.pool.clone() }
+        Pools::one(self.connections.clone())
     }
 
     pub(crate) fn patience(&self) -> Option<Duration> {
@@ -81,7 +84,7 @@ impl<DB: Database> Server<DB> {
         Some(match error {
             sqlx::Error::Database(_) => return None,
             sqlx::Error::PoolTimedOut => {
-                let options = self.pool.options();
+                let options = self.connections.pool().options();
                 let (size, patience) = (options.get_max_connections(), options.get_acquire_timeout());
                 let what = format!(
                     "no connection to {place} within {patience:?}: it is down or cannot be reached, or all {size} \

@@ -14,6 +14,7 @@ use sqlx::{Arguments, Row, SqlitePool};
 
 use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::lease::Connections;
 use crate::store::SqlStore;
 use file::File;
 pub use options::{SqliteOptions, Synchronous};
@@ -69,7 +70,7 @@ impl SqlStore<Sqlite> {
     /// A store on an application's own pool, for reading and writing. Journal mode, time-outs and size are the
     /// pool's; whether its file is deleted or replaced is not watched.
     pub fn from_pool(pool: SqlitePool, clock: Clock) -> Self {
-        let pools = Pools { read: pool.clone(), write: pool };
+        let pools = Pools::one(Connections::of_others(pool));
         Self::with_dialect(Sqlite { source: Source::Pools(pools), zone: None }, clock)
     }
 
@@ -86,7 +87,7 @@ impl SqlStore<Sqlite> {
 async fn in_memory() -> Result<Pools<sqlx::Sqlite>> {
     let options = SqliteConnectOptions::new().filename(":memory:").in_memory(true);
     let pool = pool_options(1).connect_with(options).await.map_err(|e| failure("open a database", IN_MEMORY, e))?;
-    Ok(Pools { read: pool.clone(), write: pool })
+    Ok(Pools::one(Connections::of_our_own(pool)))
 }
 
 const IN_MEMORY: &str = "the SQLite database in memory";

@@ -1,15 +1,16 @@
 //! The one body of all SQL stores.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
-use sqlx::{Database, Pool};
+use sqlx::Database;
 
 use crate::dialect::{Dialect, Failed, Param, Run, Running};
-use crate::lease::Lease;
+use crate::lease::{Connections, Lease};
 use crate::migrate::Migrations;
 
 /// How often a compare-and-swap is tried again when the row that refused it turns out to hold what was expected: it
@@ -71,8 +72,8 @@ impl<D: Dialect> SqlStore<D> {
         self.lease(doing, &self.dialect.pools().await?.write).await
     }
 
-    async fn lease(&self, doing: &'static str, pool: &Pool<Db<D>>) -> Result<Lease<Db<D>>> {
-        Lease::new(pool, self.dialect.patience()).await.map_err(|e| self.dialect.error(doing, e))
+    async fn lease(&self, doing: &'static str, connections: &Arc<Connections<Db<D>>>) -> Result<Lease<Db<D>>> {
+        connections.lend(self.dialect.patience()).await.map_err(|e| self.dialect.error(doing, e))
     }
 
     pub(crate) fn arguments(
@@ -93,7 +94,7 @@ impl<D: Dialect> SqlStore<D> {
         params: &[Param<'_>],
     ) -> Result<Ran<T>> {
         let pools = self.dialect.pools().await?;
-        let pool = match side {
+        let connections = match side {
             Side::Read => pools.read,
             Side::Write => pools.write,
         };
@@ -101,7 +102,7 @@ impl<D: Dialect> SqlStore<D> {
         let begin = Instant::now();
         let (mut lost, mut undone) = (0, 0);
         loop {
-            let mut lease = self.lease(doing, &pool).await?;
+            let mut lease = self.lease(doing, &connections).await?;
             let running = way(&mut lease, sql, self.arguments(doing, params)?);
             let result = match patience {
                 None => running.await,
@@ -114,7 +115,10 @@ impl<D: Dialect> SqlStore<D> {
                 },
             };
             let error = match result {
-                Ok(result) => return Ok(Ran { result, repeated: lost > 0 }),
+                Ok(result) => {
+                    lease.sound();
+                    return Ok(Ran { result, repeated: lost > 0 });
+                }
                 Err(error) => error,
             };
             let in_time = patience.is_none_or(|patience| begin.elapsed() < patience);
@@ -122,7 +126,7 @@ impl<D: Dialect> SqlStore<D> {
                 Failed::Lost => {
                     lease.discard();
                     // A server that was restarted broke all that the pool held, and a new connection comes after them.
-                    if !in_time || lost >= pool.options().get_max_connections() {
+                    if !in_time || lost >= connections.pool().options().get_max_connections() {
                         return Err(self.dialect.error(doing, error));
                     }
                     lost += 1;

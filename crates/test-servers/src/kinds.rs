@@ -65,6 +65,9 @@ impl<'a> Plan<'a> {
         }
         let Some(installer) = &self.installer else { return };
         let mut command = english(installer);
+        // MariaDB, when it starts, removes what looks like its own from the directory for temporary files: that of
+        // another server too, if they share one.
+        command.env("TMPDIR", directory);
         programs::demote(&mut command, directory);
         match self.options.kind {
             Kind::Postgres => {
@@ -104,6 +107,7 @@ impl<'a> Plan<'a> {
     /// The server itself.
     pub(crate) fn command(&self, directory: &Path, port: u16) -> Command {
         let mut command = english(&self.program);
+        command.env("TMPDIR", directory);
         programs::demote(&mut command, directory);
         let port = port.to_string();
         let data = data(directory);

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::options::{SqliteOptions, Synchronous};
 use super::{code, failure, pool_options, primary_code};
 use crate::dialect::Pools;
+use crate::lease::Connections;
 
 /// The pools on a file, and what the file was when they were opened.
 #[derive(Debug)]
@@ -144,7 +145,11 @@ async fn open_pools(path: &Path, options: &SqliteOptions) -> Result<Opened> {
         Error::new(ErrorKind::Unavailable, format!("{} cannot be looked at", name(path))).with_source(e)
     })?;
     let beside = BESIDE.map(|suffix| identity(&with_suffix(path, suffix)).ok());
-    Ok(Opened { file, beside, pools: Pools { read, write } })
+    Ok(Opened {
+        file,
+        beside,
+        pools: Pools { read: Connections::of_our_own(read), write: Connections::of_our_own(write) },
+    })
 }
 
 /// Opens a connection and makes it read the file, which SQLite puts off until it has to: that tells whether it is a
@@ -215,9 +220,9 @@ mod tests {
         {
             let options = SqliteOptions::from_url(&format!("{url}{choice}")).unwrap();
             let pools = File::open(options).await.unwrap().pools().await.unwrap();
-            let synchronous = sqlx::query("PRAGMA synchronous").fetch_one(&pools.write).await.unwrap();
+            let synchronous = sqlx::query("PRAGMA synchronous").fetch_one(pools.write.pool()).await.unwrap();
             assert_eq!(synchronous.get::<i64, _>(0), number, "{choice}");
-            let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&pools.write).await.unwrap();
+            let mode = sqlx::query("PRAGMA journal_mode").fetch_one(pools.write.pool()).await.unwrap();
             assert_eq!(mode.get::<String, _>(0), "wal", "{choice}");
         }
     }
