@@ -1,6 +1,7 @@
 //! Loading and saving one session.
 
 mod save;
+mod whole;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,6 +20,7 @@ use crate::store::Store;
 use crate::values::Values;
 use crate::wire::expiry::ExpiryRules;
 use save::Job;
+pub(crate) use whole::{Progress, Whole};
 
 /// Sessions whose retries queue up together; a power of two.
 const QUEUES: usize = 64;
@@ -170,7 +172,7 @@ impl Keeper {
     }
 
     /// Saves the session as it stands, and deletes the record it leaves behind, if any.
-    pub(crate) async fn save(&self, state: &Mutex<State>) -> Result<()> {
+    pub(crate) async fn save(&self, state: &Mutex<State>, progress: &Progress) -> Result<()> {
         self.load(state).await?;
         lock(state).check_writable()?;
         match &self.engine {
@@ -186,7 +188,7 @@ impl Keeper {
                 Ok(())
             }
             Engine::Store { store, codec } => {
-                let mut job = Job::take(self, store.as_ref(), codec, state);
+                let mut job = Job::take(self, store.as_ref(), codec, state, progress);
                 let outcome = job.run().await;
                 job.finish(outcome)?;
                 // If the session was flushed meanwhile, what was saved ends with it.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::key::SessionKey;
-use crate::persist::{Keeper, lock, sessions_off};
+use crate::persist::{Keeper, Progress, Whole, lock, sessions_off};
 use crate::state::{Record, State};
 use crate::values::Values;
 
@@ -45,8 +45,13 @@ impl SessionSlot {
     }
 
     pub(crate) async fn delete_flushed(&self) -> Result<()> {
-        let _turn = self.0.io.lock().await;
-        self.0.keeper.delete_flushed(&self.0.state).await
+        let slot = self.clone();
+        Whole::new(|progress| async move {
+            let _turn = slot.0.io.lock().await;
+            progress.begin();
+            slot.0.keeper.delete_flushed(&slot.0.state).await
+        })
+        .await
     }
 
     /// Reads the session's data, unless that was done.
@@ -60,9 +65,13 @@ impl SessionSlot {
 
     /// Saves the session now instead of at the end of the request; see [`Session::save`](crate::Session::save).
     pub async fn save(&self) -> Result<()> {
-        let _turn = self.0.io.lock().await;
         self.state().accessed = true;
-        self.0.keeper.save(&self.0.state).await
+        let slot = self.clone();
+        Whole::new(|progress| async move {
+            let _turn = slot.0.io.lock().await;
+            slot.0.keeper.save(&slot.0.state, &progress).await
+        })
+        .await
     }
 
     /// Saves the session's data under a new key, and leaves what stands under the former one as it is: Django's
@@ -93,7 +102,7 @@ impl SessionSlot {
             state.key = Some(drawn);
             state.record = Record::Absent;
         }
-        self.0.keeper.save(&self.0.state).await
+        self.0.keeper.save(&self.0.state, &Progress::default()).await
     }
 
     /// Asks the store again, and returns what stands there now: Django's `load`. What was loaded or changed stays as

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use super::{Keeper, delete, lock};
+use super::{Keeper, Progress, delete, lock};
 use crate::clock::Timestamp;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +31,7 @@ pub(super) struct Job<'a> {
     store: &'a dyn Store,
     codec: &'a Codec,
     state: &'a Mutex<State>,
+    progress: &'a Progress,
     key: Option<SessionKey>,
     record: Record,
     retired: Option<Box<Retired>>,
@@ -47,7 +48,13 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn take(keeper: &'a Keeper, store: &'a dyn Store, codec: &'a Codec, state: &'a Mutex<State>) -> Self {
+    pub(super) fn take(
+        keeper: &'a Keeper,
+        store: &'a dyn Store,
+        codec: &'a Codec,
+        state: &'a Mutex<State>,
+        progress: &'a Progress,
+    ) -> Self {
         let mut locked = lock(state);
         locked.unsaved = false;
         Self {
@@ -55,6 +62,7 @@ impl<'a> Job<'a> {
             store,
             codec,
             state,
+            progress,
             key: locked.key.clone(),
             record: locked.record.clone(),
             retired: locked.retired.clone(),
@@ -71,6 +79,7 @@ impl<'a> Job<'a> {
 
     pub(super) async fn run(&mut self) -> Result<()> {
         let now = self.keeper.clock.now();
+        self.progress.begin();
         // A session that ended goes first: whatever becomes of the new one, the visitor has signed out.
         if let Some(Retired { key, only: None }) = self.retired.as_deref() {
             delete(self.store, key).await?;
@@ -175,6 +184,16 @@ impl<'a> Job<'a> {
     async fn retire(&mut self, now: Timestamp) -> Result<()> {
         let Some(retired) = self.retired.take() else { return Ok(()) };
         let Retired { key: old, only: Some(mut version) } = *retired else { return Ok(()) };
+        if self.progress.is_given_up()
+            && let Some(new) = &self.key
+        {
+            // The visitor goes on with the old key, and must find there what was there.
+            delete(self.store, new).await?;
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "nobody was left to learn of the session's new key: it stays as it was, under the old one",
+            ));
+        }
         for attempt in 0..MAX_ATTEMPTS {
             match self.store.delete(&old, Some(&version)).await? {
                 Deleted::Deleted => {

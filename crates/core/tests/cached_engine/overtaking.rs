@@ -77,16 +77,22 @@ async fn an_overtaken_writer_does_not_leave_old_data_in_the_cache() {
     }
 }
 
-/// A request is cancelled (its visitor has gone away) between the database and the cache.
+/// An operation of the store is cancelled between the database and the cache.
 #[tokio::test]
 async fn a_cancelled_writer_does_not_leave_old_data_in_the_cache() {
     for site in Site::both() {
-        let (cancelled, other) = (Arc::new(site.process()), site.process());
+        let (cancelled, other) = (site.process(), site.process());
         let key = other.make().await;
         let held = site.database.hold("replace");
         let writing = tokio::spawn({
-            let (cancelled, key) = (Arc::clone(&cancelled), key.clone());
-            async move { cancelled.set(&key, "a", 2).await }
+            let Engine::Store { store, codec } = cancelled.0.engine().clone() else { unreachable!() };
+            let (key, now) = (key.clone(), site.clock.now());
+            async move {
+                let stored = store.load(&key).await.unwrap().unwrap();
+                let mut values = codec.decode(&stored.payload).unwrap();
+                values.insert("a", &2).unwrap();
+                store.replace(&key, &stored.version, codec.encode(&values, now).unwrap(), stored.expiry).await
+            }
         });
         held.reached().await;
         writing.abort();
@@ -102,12 +108,12 @@ async fn a_cancelled_writer_does_not_leave_old_data_in_the_cache() {
 #[tokio::test]
 async fn a_cancelled_sign_out_is_carried_through() {
     for site in Site::both() {
-        let (cancelled, other) = (Arc::new(site.process()), site.process());
+        let (cancelled, other) = (site.process(), site.process());
         let key = other.make().await;
         let held = site.database.hold("delete");
         let leaving = tokio::spawn({
-            let (cancelled, key) = (Arc::clone(&cancelled), key.clone());
-            async move { cancelled.sign_out(&key).await }
+            let (store, key) = (Arc::clone(cancelled.0.engine().store().unwrap()), key.clone());
+            async move { store.delete(&key, None).await }
         });
         held.reached().await;
         leaving.abort();
