@@ -285,9 +285,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         let ran = self.swap(DOING, key, expected, D::STATEMENTS.replace, &params).await?;
         Ok(match ran.result {
             Swapped::Done => Replaced::Replaced(Version::payload(payload)),
-            Swapped::Conflict(stored) if ran.repeated && stored.payload == payload => {
-                Replaced::Replaced(Version::payload(payload))
-            }
+            // Even our own payload may be another request's: two that add one to the same counter save the same.
             Swapped::Conflict(_) if ran.repeated => return Err(unknown(DOING)),
             Swapped::Conflict(stored) => Replaced::Conflict(stored),
             Swapped::Gone => Replaced::Gone,

@@ -11,6 +11,7 @@ use crate::{create, on_each_server, payload, refused, store};
 on_each_server! {
     a_broken_connection_is_replaced
     an_answer_that_is_lost_is_found_out
+    a_save_of_the_same_by_another_request_is_not_ours
     a_change_that_may_have_been_merged_is_not_merged_again
     a_rotation_does_not_guess_who_deleted
     a_silent_connection_gives_its_place_back
@@ -61,9 +62,9 @@ async fn an_answer_that_is_lost_is_found_out(kind: Kind) {
     let version = create(&*ours, &key(1), "a").await;
     proxy.happened().await;
     breaks();
-    let replaced = ours.replace(&key(1), &version, bytes("b"), LATER).await.unwrap();
+    let replaced = ours.replace(&key(1), &version, bytes("b"), LATER).await;
     proxy.happened().await;
-    assert!(matches!(replaced, Replaced::Replaced(_)), "{replaced:?}");
+    refused(replaced, ErrorKind::Unavailable, &["save a session", "unknown"]);
     assert_eq!(payload(&*direct, &key(1)).await.unwrap(), "b");
     breaks();
     assert_eq!(ours.touch(&key(1), LATER).await.unwrap(), Touched::Touched);
@@ -79,6 +80,26 @@ async fn an_answer_that_is_lost_is_found_out(kind: Kind) {
     assert_eq!(ours.create(&key(1), bytes("ours"), LATER).await.unwrap(), Created::Taken);
     proxy.happened().await;
     assert_eq!(payload(&*direct, &key(1)).await.unwrap(), "theirs");
+}
+
+/// Our save never arrived, and another request saved the same meanwhile: two visitors' clicks that both add one to a
+/// counter do that. To take theirs for ours would lose one of them.
+async fn a_save_of_the_same_by_another_request_is_not_ours(kind: Kind) {
+    let Some(server) = shared(kind) else { return };
+    let url = server.database();
+    let direct = store(&url).await;
+    let proxy = Proxy::new(server.port()).await;
+    let ours = store(&proxy.url(&url)).await;
+    let version = create(&*ours, &key(1), "5").await;
+
+    proxy.arm(key(1).as_str(), Fault::LoseRequest);
+    let expected = version.clone();
+    let saving = tokio::spawn(async move { ours.replace(&key(1), &expected, bytes("6"), LATER).await });
+    proxy.happened().await;
+    let theirs = direct.replace(&key(1), &version, bytes("6"), LATER).await.unwrap();
+    assert!(matches!(theirs, Replaced::Replaced(_)));
+    proxy.go_on();
+    refused(saving.await.unwrap(), ErrorKind::Unavailable, &["save a session", "unknown"]);
 }
 
 /// Our save was carried out, its answer was lost, and another request built upon it. To say "conflict" would make the
