@@ -2,6 +2,7 @@
 
 import json
 import os
+from urllib.parse import unquote, urlsplit
 
 
 def text(name, default=None):
@@ -26,6 +27,33 @@ def items(name):
     return json.loads(value) if value.startswith("[") else [item for item in value.split(",") if item]
 
 
+def database(url):
+    """What `DATABASE_URL` names. Connections are kept: making one costs more than most requests."""
+    if url.startswith("sqlite://"):
+        # The other side writes too: wait for it instead of failing at once.
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": unquote(url.removeprefix("sqlite://")),
+            "OPTIONS": {"timeout": 30},
+            "CONN_MAX_AGE": None,
+        }
+    parts = urlsplit(url)
+    if parts.scheme == "mysql":
+        # A driver in Python alone, which takes the place of the one that Django looks for.
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+    return {
+        "ENGINE": "django.db.backends." + {"postgres": "postgresql", "mysql": "mysql"}[parts.scheme],
+        "NAME": unquote(parts.path[1:]),
+        "USER": unquote(parts.username),
+        "PASSWORD": unquote(parts.password),
+        "HOST": parts.hostname,
+        "PORT": parts.port,
+        "CONN_MAX_AGE": None,
+    }
+
+
 SECRET_KEY = text("SECRET_KEY", "")
 SECRET_KEY_FALLBACKS = items("SECRET_KEY_FALLBACKS")
 DEBUG = False
@@ -39,14 +67,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": text("DATABASE", ":memory:"),
-        # The other side writes too: wait for it instead of failing at once.
-        "OPTIONS": {"timeout": 30},
-    }
-}
+DATABASES = {"default": database(text("DATABASE_URL", "sqlite://:memory:"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Most users only have to exist: the cheapest hash will do, and no test waits for a strong one unless it asks for it.
 PASSWORD_HASHERS = [

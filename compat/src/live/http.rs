@@ -95,30 +95,27 @@ struct Cookie {
     persistent: bool,
 }
 
-/// Somebody with a browser.
-pub struct Visitor {
-    agent: Agent,
-    jar: Vec<Cookie>,
+/// What asks one site: its connections stay open between requests, and are its own, since sites are killed here.
+pub fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_idle_connections_per_host(16)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .new_agent()
 }
 
-impl Default for Visitor {
-    fn default() -> Visitor {
-        Visitor::new()
-    }
+/// Somebody with a browser.
+#[derive(Default)]
+pub struct Visitor {
+    jar: Vec<Cookie>,
 }
 
 impl Visitor {
     /// A browser that never was here.
     pub fn new() -> Visitor {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // Servers are killed and started again here: every request has its own connection.
-            .max_idle_connections(0)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
-        Visitor { agent, jar: Vec::new() }
+        Visitor::default()
     }
 
     /// A second browser with a copy of this one's cookies.
@@ -162,7 +159,7 @@ impl Visitor {
     pub fn try_get(&mut self, site: &Site, page: &str, query: &[(&str, &str)]) -> Result<Reply, ureq::Error> {
         let cookies: Vec<String> = self.jar.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
         let header = if cookies.is_empty() { None } else { Some(cookies.join("; ").into_bytes()) };
-        let reply = self.send(site, page, query, header.as_deref())?;
+        let reply = send(site, page, query, header.as_deref())?;
         for cookie in reply.cookies() {
             self.jar.retain(|known| known.name != cookie.name);
             // Max-Age wins over the date; here both always say the same.
@@ -177,28 +174,23 @@ impl Visitor {
     /// Asks with a `Cookie` header made by hand, whatever the jar holds, and keeps nothing.
     #[track_caller]
     pub fn get_with(&self, site: &Site, page: &str, query: &[(&str, &str)], cookie: &[u8]) -> Reply {
-        self.send(site, page, query, Some(cookie)).unwrap_or_else(|problem| panic!("{page}: {problem}\n{}", site.log()))
+        send(site, page, query, Some(cookie)).unwrap_or_else(|problem| panic!("{page}: {problem}\n{}", site.log()))
     }
+}
 
-    fn send(
-        &self,
-        site: &Site,
-        page: &str,
-        query: &[(&str, &str)],
-        cookie: Option<&[u8]>,
-    ) -> Result<Reply, ureq::Error> {
-        let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
-        let mut request = self.agent.get(format!("{}/{page}?{}", site.address(), pairs.join("&")));
-        if let Some(cookie) = cookie {
-            request = request.header("cookie", HeaderValue::from_bytes(cookie).expect("a header's bytes"));
-        }
-        let mut response = request.call()?;
-        let read = |(name, value): (&ureq::http::HeaderName, &HeaderValue)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let headers = response.headers().iter().map(read).collect();
-        let body = response.body_mut().with_config().limit(u64::MAX).read_to_string()?;
-        Ok(Reply { status: response.status().as_u16(), headers, body })
+/// Asks without a jar.
+fn send(site: &Site, page: &str, query: &[(&str, &str)], cookie: Option<&[u8]>) -> Result<Reply, ureq::Error> {
+    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs: Vec<String> = query.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+    let mut request = site.agent().get(format!("{}/{page}?{}", site.address(), pairs.join("&")));
+    if let Some(cookie) = cookie {
+        request = request.header("cookie", HeaderValue::from_bytes(cookie).expect("a header's bytes"));
     }
+    let mut response = request.call()?;
+    let read = |(name, value): (&ureq::http::HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let headers = response.headers().iter().map(read).collect();
+    let body = response.body_mut().with_config().limit(u64::MAX).read_to_string()?;
+    Ok(Reply { status: response.status().as_u16(), headers, body })
 }

@@ -1,6 +1,8 @@
 //! Support for the tests that hold Cloakroom against Django: sites that run for the length of a test, visitors with a
 //! cookie jar, and readers of what lies in the stores that share no code with what is tested.
 
+pub mod database;
+pub mod engine;
 pub mod http;
 pub mod json;
 pub mod memcached;
@@ -9,7 +11,6 @@ pub mod python;
 pub mod random;
 pub mod redis;
 pub mod site;
-pub mod sqlite;
 
 use std::io::Write;
 

@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use cloakroom_test_servers::{Kind, shared};
+use cloakroom_test_servers::{Kind, Options, Server, shared};
 use tempfile::TempDir;
+use ureq::Agent;
 
+use super::database::Database;
+use super::http::agent;
 use super::memcached::Memcached;
 use super::process::{Finished, Process};
-use super::python::{python, python_with, root};
-use super::sqlite::Database;
+use super::python::{python, root};
+use super::redis::Redis;
+
+pub use super::engine::Engine;
 
 /// What every deployment signs with unless a test says otherwise.
 pub const SECRET: &str = "the cloakroom of a theatre keeps ten thousand coats apart";
@@ -19,85 +23,38 @@ pub const SECRET: &str = "the cloakroom of a theatre keeps ten thousand coats ap
 /// The arguments that make our command a site on a free port.
 pub const SERVE: &[&str] = &["serve", "--addr", "127.0.0.1:0"];
 
-/// A session engine, by Django's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// A table in SQLite
-    Db,
-    /// A file per session
-    File,
-    /// Everything in the cookie
-    SignedCookies,
-    /// In the memory of the process
-    Cache,
-    /// In Memcached, through pymemcache on Django's side
-    PyMemcache,
-    /// In Memcached, through pylibmc on Django's side
-    PyLibMc,
-}
-
-impl Engine {
-    fn module(self) -> &'static str {
-        match self {
-            Engine::Db => "django.contrib.sessions.backends.db",
-            Engine::File => "django.contrib.sessions.backends.file",
-            Engine::SignedCookies => "django.contrib.sessions.backends.signed_cookies",
-            Engine::Cache | Engine::PyMemcache | Engine::PyLibMc => "django.contrib.sessions.backends.cache",
-        }
-    }
-
-    /// Of an engine that keeps sessions in a cache on a server: the back end by Django's name, what it needs in
-    /// Python, and the server.
-    fn cache(self) -> Option<(&'static str, &'static str, Kind)> {
-        match self {
-            Engine::PyMemcache => {
-                Some(("django.core.cache.backends.memcached.PyMemcacheCache", "pymemcache", Kind::Memcached))
-            }
-            Engine::PyLibMc => Some(("django.core.cache.backends.memcached.PyLibMCCache", "pylibmc", Kind::Memcached)),
-            Engine::Db | Engine::File | Engine::SignedCookies | Engine::Cache => None,
-        }
-    }
-
-    /// Whether there is a Django on this machine, and the server that the engine needs. Says which test is left out.
-    pub fn is_available(self) -> bool {
-        match self.cache() {
-            None => python().is_some(),
-            Some((_, module, kind)) => python_with(module).is_some() && shared(kind).is_some(),
-        }
-    }
-
-    /// Whether a session is stored on the server, under a key.
-    pub fn keeps_records(self) -> bool {
-        self != Engine::SignedCookies
-    }
-
-    /// Whether what has expired goes without a sweep.
-    pub fn sweeps_itself(self) -> bool {
-        matches!(self, Engine::Cache | Engine::PyMemcache | Engine::PyLibMc)
-    }
-
-    /// Whether what is stored bears a signature, so that who has another secret cannot read it.
-    pub fn signs(self) -> bool {
-        matches!(self, Engine::Db | Engine::File | Engine::SignedCookies)
-    }
-}
-
 /// Settings and a place for the store; sites and commands are started from it.
 pub struct Deployment {
     directory: TempDir,
     engine: Engine,
     settings: Vec<(String, String)>,
-    /// What the keys in a cache on a server start with; other tests use that server too.
+    database: Database,
+    cache: Option<Cache>,
+}
+
+/// A cache on a server.
+struct Cache {
+    server: CacheServer,
+    /// What the keys of sessions start with.
     prefix: String,
+}
+
+enum CacheServer {
+    /// A database of its own on a server that other tests use too.
+    Redis(Mutex<Redis>),
+    /// A server of its own, since a Memcached has no databases, and lists the keys of all who use it.
+    Memcached(Box<Server>),
 }
 
 impl Deployment {
     /// An empty store for an engine. The table is not there yet: see [`migrated`](Deployment::migrated).
     pub fn new(engine: Engine) -> Deployment {
         let directory = TempDir::with_prefix("cloakroom-").expect("a temporary directory");
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("site{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut deployment = Deployment { directory, engine, settings: Vec::new(), prefix };
+        let database = Database::at(match engine.database() {
+            Some((kind, _)) => available(kind).database(),
+            None => format!("sqlite://{}", directory.path().join("sessions.sqlite3").display()),
+        });
+        let mut deployment = Deployment { directory, engine, settings: Vec::new(), database, cache: None };
         deployment.set("SECRET_KEY", SECRET);
         deployment.set("SESSION_ENGINE", engine.module());
         if engine == Engine::File {
@@ -105,21 +62,35 @@ impl Deployment {
             std::fs::create_dir(&path).expect("a directory for sessions");
             deployment.set("SESSION_FILE_PATH", path.to_str().expect("a path in UTF-8"));
         }
-        if let Some((backend, _, kind)) = engine.cache() {
-            let location = shared(kind).expect("asked for before a deployment is made").address();
-            let cache = format!(
-                r#"{{"default": {{"BACKEND": "{backend}", "LOCATION": "{location}", "KEY_PREFIX": "{}"}}}}"#,
-                deployment.prefix
-            );
-            deployment.set("CACHES", &cache);
+        if let Some(kind) = engine.cache_server() {
+            deployment.make_cache(kind);
         }
         deployment
+    }
+
+    fn make_cache(&mut self, kind: Kind) {
+        let (location, server) = match kind {
+            Kind::Memcached => {
+                // It takes the longer to list its keys, the larger its hash table is.
+                let small = Options::new(kind).args(["-t", "1", "-o", "hashpower=12"]).start();
+                let server = small.expect("asked for before a deployment is made");
+                (server.address(), CacheServer::Memcached(Box::new(server)))
+            }
+            _ => {
+                let url = available(kind).database();
+                let redis = Redis::at(&url);
+                (url, CacheServer::Redis(Mutex::new(redis)))
+            }
+        };
+        self.set("CACHES", &self.engine.caches(&location, "site").expect("an engine with a cache"));
+        let name = if self.engine == Engine::CachedDb { "cached_db" } else { "cache" };
+        self.cache = Some(Cache { server, prefix: format!("site:1:django.contrib.sessions.{name}") });
     }
 
     /// The same with the table made by `cloakroom migrate`, for the engine that needs one.
     pub fn migrated(engine: Engine) -> Deployment {
         let deployment = Deployment::new(engine);
-        if engine == Engine::Db {
+        if engine.has_table() {
             deployment.command(&["migrate"]).ok();
         }
         deployment
@@ -154,9 +125,9 @@ impl Deployment {
         self.engine
     }
 
-    /// The database that both sides share.
-    pub fn database(&self) -> Database {
-        Database::at(self.directory().join("sessions.sqlite3"))
+    /// The database that both sides share, if the engine has one; Django keeps its users there in any case.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// The directory of the file engine.
@@ -164,29 +135,41 @@ impl Deployment {
         self.directory().join("sessions")
     }
 
-    /// Every stored session as key and content, in the order of keys; expiry aside.
+    /// Every stored session as key and content, in the order of keys; expiry aside. Of what a cache holds for a session
+    /// that its database no longer has, nothing may be left but a marker.
     pub fn stored(&self) -> Vec<(String, String)> {
-        match self.engine {
-            Engine::Db => self.database().sessions().into_iter().map(|row| (row.key, row.data)).collect(),
-            Engine::File => {
-                let mut files: Vec<(String, String)> = std::fs::read_dir(self.files())
-                    .expect("the directory of sessions")
-                    .map(|entry| entry.expect("an entry").path())
-                    .filter_map(|path| {
-                        let key = path.file_name()?.to_str()?.strip_prefix("sessionid")?.to_owned();
-                        Some((key, std::fs::read_to_string(&path).ok()?))
-                    })
-                    .collect();
-                files.sort();
-                files
-            }
-            Engine::PyMemcache | Engine::PyLibMc => {
-                let server = shared(Kind::Memcached).expect("the server of the deployment");
-                let prefix = format!("{}:1:django.contrib.sessions.cache", self.prefix);
-                let items = Memcached::at(server.address()).items(&prefix).into_iter();
-                items.map(|(key, item)| (key, format!("{} {}", item.flags, item.value.escape_ascii()))).collect()
-            }
-            Engine::SignedCookies | Engine::Cache => Vec::new(),
+        if self.engine == Engine::File {
+            return self.stored_files();
+        }
+        let cached = self.cache.as_ref().map(Cache::items).unwrap_or_default();
+        if !self.engine.has_table() {
+            return cached;
+        }
+        let rows: Vec<_> = self.database.sessions().into_iter().map(|row| (row.key, row.data)).collect();
+        for (key, entry) in cached {
+            let is_stored = rows.iter().any(|(stored, _)| *stored == key);
+            assert!(is_stored || is_marker(&entry), "the cache still holds {key}, which was deleted: {entry}");
+        }
+        rows
+    }
+
+    fn stored_files(&self) -> Vec<(String, String)> {
+        let mut files: Vec<(String, String)> = std::fs::read_dir(self.files())
+            .expect("the directory of sessions")
+            .map(|entry| entry.expect("an entry").path())
+            .filter_map(|path| {
+                let key = path.file_name()?.to_str()?.strip_prefix("sessionid")?.to_owned();
+                Some((key, std::fs::read_to_string(&path).ok()?))
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// Makes the cache in front of a database forget everything, as it may at any time. Nothing on other engines.
+    pub fn forget_cache(&self) {
+        if let (Engine::CachedDb, Some(Cache { server: CacheServer::Redis(redis), .. })) = (self.engine, &self.cache) {
+            redis.lock().unwrap_or_else(PoisonError::into_inner).ask(&["FLUSHDB"]);
         }
     }
 
@@ -233,8 +216,8 @@ impl Deployment {
     pub fn cloakroom_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.environment(Command::new(cloakroom_binary()));
         command.args(arguments).current_dir(self.directory());
-        if self.engine == Engine::Db && !self.settings.iter().any(|(name, _)| name == "DATABASE_URL") {
-            command.env("DATABASE_URL", format!("sqlite://{}", self.database().path().display()));
+        if self.engine.has_table() && !self.settings.iter().any(|(name, _)| name == "DATABASE_URL") {
+            command.env("DATABASE_URL", self.database.url());
         }
         command
     }
@@ -243,7 +226,7 @@ impl Deployment {
         let python = python().expect("asked for before a deployment with Django is made");
         let mut command = self.environment(Command::new(python));
         command.current_dir(root().join("compat/django"));
-        command.env("DATABASE", self.database().path()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("DATABASE_URL", self.database.url()).env("PYTHONDONTWRITEBYTECODE", "1");
         command
     }
 
@@ -262,8 +245,35 @@ impl Deployment {
     }
 }
 
+impl Cache {
+    /// What it holds of sessions, by key, as text that tells all bytes.
+    fn items(&self) -> Vec<(String, String)> {
+        match &self.server {
+            CacheServer::Redis(redis) => {
+                let items = redis.lock().unwrap_or_else(PoisonError::into_inner).items(&self.prefix);
+                items.into_iter().map(|(key, value)| (key, value.escape_ascii().to_string())).collect()
+            }
+            CacheServer::Memcached(server) => {
+                let items = Memcached::at(server.address()).items(&self.prefix).into_iter();
+                items.map(|(key, item)| (key, format!("{} {}", item.flags, item.value.escape_ascii()))).collect()
+            }
+        }
+    }
+}
+
+/// Whether an entry is a pickle that Django reads as `None`: it ends there, whatever comes after.
+fn is_marker(entry: &str) -> bool {
+    entry.strip_prefix("\\x80\\x").is_some_and(|rest| rest.get(2..).is_some_and(|rest| rest.starts_with("N.")))
+}
+
+fn available(kind: Kind) -> &'static Server {
+    shared(kind).expect("asked for before a deployment is made")
+}
+
 /// A site that runs until it is dropped.
 pub struct Site {
+    /// Connections that stay open for the next request. They go before the process: gunicorn waits for them.
+    agent: Agent,
     process: Mutex<Process>,
     address: String,
 }
@@ -272,7 +282,12 @@ impl Site {
     fn start(name: &str, command: Command) -> Site {
         let mut process = Process::start(name, command);
         let address = process.wait_for("listening", listening);
-        Site { process: Mutex::new(process), address }
+        Site { agent: agent(), process: Mutex::new(process), address }
+    }
+
+    /// What asks this site.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
     }
 
     /// Where it listens, as the beginning of an address.
@@ -312,7 +327,7 @@ impl Site {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Process> {
         // A test that failed while it looked at the process has said why; the guard is as good as before.
-        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -35,6 +35,8 @@ fn django_and_we_accept_each_others_old_secret(engine: Engine) {
         deployment.set("SECRET_KEY", NEW);
         deployment.set("SECRET_KEY_FALLBACKS", &format!("[\"unrelated\",\"{SECRET}\"]"));
         let rotated = second(&deployment);
+        // A cache in front of a database is not signed: it must not answer for the row here.
+        deployment.forget_cache();
         assert_eq!(visitor.get(&rotated, "get", &[("k", "a")]).ok().member("value").to_string(), "[1,2]");
         visitor.get(&rotated, "set", &[("k", "b"), ("v", "3")]).ok();
         let expected = r#"{"a":[1,2],"b":3}"#;
@@ -42,6 +44,7 @@ fn django_and_we_accept_each_others_old_secret(engine: Engine) {
         // What was written is signed with the new secret alone.
         deployment.set("SECRET_KEY_FALLBACKS", "");
         let new = first(&deployment);
+        deployment.forget_cache();
         assert_eq!(visitor.get(&new, "all", &[]).ok().member("data").to_string(), expected);
         if !engine.keeps_records() {
             // The cookie from before is still the old text, and nobody knows that secret any more.
@@ -62,12 +65,15 @@ fn django_and_we_refuse_an_unknown_secret(engine: Engine) {
     for (writer, stranger) in [(&django, &other_cloakroom), (&cloakroom, &other_django)] {
         let mut visitor = Visitor::new();
         visitor.get(writer, "set", &[("k", "a"), ("v", "1")]).ok();
+        deployment.forget_cache();
         let seen = visitor.copy().get(stranger, "all", &[]).ok().member("data");
         match engine.signs() {
             true => assert_eq!(seen, Json::Map(Vec::new())),
             // Who can read a cache can read its sessions, with Django as with us.
             false => assert_eq!(seen.to_string(), r#"{"a":1}"#),
         }
+        // As an empty session, Django puts even a row that it cannot read into the cache in front.
+        deployment.forget_cache();
         assert_eq!(visitor.get(writer, "all", &[]).ok().member("data").to_string(), r#"{"a":1}"#, "nothing is harmed");
     }
 }

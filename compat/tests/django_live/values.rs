@@ -4,11 +4,14 @@ use cloakroom_compat::live::http::Visitor;
 use cloakroom_compat::live::json::Json;
 use cloakroom_compat::live::site::{Engine, Pair};
 
-on_each_engine!(
-    django_reads_every_value_and_so_do_we,
-    django_and_we_keep_the_order_of_keys,
-    django_sees_a_deleted_key_go
-);
+on_each_engine!(django_and_we_agree_on_values);
+
+fn django_and_we_agree_on_values(engine: Engine) {
+    let Some(pair) = Pair::start(engine) else { return };
+    every_value_is_read_as_it_was_written(&pair);
+    keys_keep_their_order(&pair);
+    a_deleted_key_goes(&pair);
+}
 
 /// JSON that both sides accept and must hand on unchanged.
 const VALUES: &[&str] = &[
@@ -53,8 +56,7 @@ const VALUES: &[&str] = &[
 const PYTHON_ONLY: &[&str] =
     &["NaN", "Infinity", "-Infinity", "[NaN,-0.0]", "\"\\ud800\"", "\"a\\udc00b\"", "\"\\udc00\\ud800\""];
 
-fn django_reads_every_value_and_so_do_we(engine: Engine) {
-    let Some(pair) = Pair::start(engine) else { return };
+fn every_value_is_read_as_it_was_written(pair: &Pair) {
     for (writer, reader) in pair.both_ways() {
         let python_only: &[&str] = if std::ptr::eq(writer, &pair.django) { PYTHON_ONLY } else { &[] };
         let mut visitor = Visitor::new();
@@ -78,8 +80,7 @@ fn django_reads_every_value_and_so_do_we(engine: Engine) {
     }
 }
 
-fn django_and_we_keep_the_order_of_keys(engine: Engine) {
-    let Some(pair) = Pair::start(engine) else { return };
+fn keys_keep_their_order(pair: &Pair) {
     for (first, second) in pair.both_ways() {
         let mut visitor = Visitor::new();
         for key in ["zebra", "apple", "10", "9", "É", "mango"] {
@@ -97,8 +98,7 @@ fn django_and_we_keep_the_order_of_keys(engine: Engine) {
     }
 }
 
-fn django_sees_a_deleted_key_go(engine: Engine) {
-    let Some(pair) = Pair::start(engine) else { return };
+fn a_deleted_key_goes(pair: &Pair) {
     for (first, second) in pair.both_ways() {
         let mut visitor = Visitor::new();
         visitor.get(first, "set", &[("k", "a"), ("v", "1")]).ok();
