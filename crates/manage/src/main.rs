@@ -51,9 +51,20 @@ async fn main() -> ExitCode {
         Command::Settings(args) => commands::settings::run(settings, &args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("cloakroom: {error:#}");
+        eprintln!("cloakroom: {}", told(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes. Many messages already say what their causes do, and nobody wants to read that twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// The log goes to standard error, so that what a script reads stays clean. `RUST_LOG=cloakroom=debug` shows each step
@@ -63,4 +74,15 @@ fn start_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cloakroom=info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).compact().init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("the disk is full").context("cannot write: the disk is full").context("no session");
+        assert_eq!(told(&error), "no session: cannot write: the disk is full");
+    }
 }

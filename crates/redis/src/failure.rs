@@ -75,6 +75,9 @@ pub(crate) fn explain(error: RedisError, stage: Stage, address: &str, patience: 
         _ if says("DB index is out of range") || says("invalid DB index") => {
             (Configuration, "has no database of this number: see its setting `databases`".into())
         }
+        redis::ErrorKind::Parse if stage == Stage::Connecting => {
+            (Configuration, "does not speak Redis' protocol: is LOCATION in CACHES right?".into())
+        }
         _ if error.is_timeout() && stage == Stage::Connecting => {
             (Unavailable, format!("took no connection within {patience} s: {LOOK}"))
         }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cloakroom::core::KeySource;
-use cloakroom::core::settings::EngineName;
+use cloakroom::core::settings::{CacheBackend, EngineName};
 use cloakroom::{Clock, Sessions, Settings};
 use tokio::net::TcpListener;
 
@@ -92,7 +92,11 @@ fn describe(sessions: &Sessions) -> String {
             };
             format!("database engine{url}{cache}")
         }
-        EngineName::Cache => "cache engine, in this process: they end with it".to_owned(),
+        EngineName::Cache => match settings.session_cache().map(|cache| &cache.backend) {
+            Some(CacheBackend::Redis | CacheBackend::DjangoRedis) => "cache engine, in Redis".to_owned(),
+            Some(CacheBackend::PyMemcache | CacheBackend::PyLibMc) => "cache engine, in Memcached".to_owned(),
+            _ => "cache engine, in this process: they end with it".to_owned(),
+        },
         EngineName::File => format!("file engine, in {}", settings.file_path().display()),
         EngineName::SignedCookies => "signed_cookies engine, in the browser".to_owned(),
     }
@@ -142,4 +146,27 @@ async fn stopped() {
     }
     #[cfg(not(unix))]
     interrupted.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_place_of_sessions_is_told() {
+        for (backend, location, place) in [
+            ("locmem", "", "in this process"),
+            ("redis", "redis://cache.example", "in Redis"),
+            ("django_redis", "redis://cache.example", "in Redis"),
+            ("pymemcache", "cache.example:11211", "in Memcached"),
+        ] {
+            let toml = format!(
+                "SECRET_KEY = 'of a test'\nSESSION_ENGINE = 'cache'\n\
+                 [CACHES.default]\nBACKEND = '{backend}'\nLOCATION = '{location}'"
+            );
+            let settings = Settings::builder().toml(&toml).build().expect("settings");
+            let told = describe(&Sessions::from_settings(settings).await.expect("no server is needed yet"));
+            assert!(told.starts_with("cache engine") && told.contains(place), "{backend}: {told}");
+        }
+    }
 }

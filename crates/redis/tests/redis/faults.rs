@@ -293,6 +293,7 @@ async fn a_stranger_on_the_port() {
     });
     let store = store(&format!("redis://127.0.0.1:{port}"));
     for error in failures(&store).await {
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        assert!(error.to_string().contains("does not speak Redis' protocol"), "{error}");
     }
 }
