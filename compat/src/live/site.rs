@@ -196,7 +196,8 @@ impl Deployment {
         let mut command = self.python_command();
         command.args(["-m", "gunicorn", "counterpart.wsgi", "--bind", "127.0.0.1:0", "--threads", "4"]);
         command.args(["--limit-request-line", "0", "--limit-request-field_size", "0"]);
-        command.args(["--no-control-socket", "--graceful-timeout", "5"]);
+        // It keeps connections for longer than the visitors do, so that it never closes one that is just being used.
+        command.args(["--no-control-socket", "--graceful-timeout", "5", "--keep-alive", "60"]);
         Site::start("Django", command)
     }
 

@@ -168,8 +168,7 @@ fn django_and_we_take_turns(engine: Engine) {
         let last = &history[history.len().saturating_sub(12)..];
 
         assert_eq!(visitor.cookie("sessionid").is_some(), model.0.is_some(), "cookie after {last:#?}");
-        let [one, other] =
-            if random.below(2) == 0 { [&pair.django, &pair.cloakroom] } else { [&pair.cloakroom, &pair.django] };
+        let (one, other) = *random.pick(&pair.both_ways());
         let [one, other] = [one, other].map(|site| visitor.get(site, "all", &[]).ok().member("data"));
         assert_eq!(one, other, "Django and we after {last:#?}");
         assert_eq!(without_login_details(&one), model.json(), "the model after {last:#?}");

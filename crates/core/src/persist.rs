@@ -132,8 +132,8 @@ impl Keeper {
                         warn!(
                             key = %key.masked(), %error,
                             "load: session data corrupted; it is read as empty and left as it stands. If this \
-                             happens to many sessions, SECRET_KEY is not the one they were signed with: set it, or \
-                             add the former one to SECRET_KEY_FALLBACKS"
+                             happens to many sessions, they were signed with another SECRET_KEY (set it, or add it to \
+                             SECRET_KEY_FALLBACKS) or, in a cache, written by another BACKEND or SERIALIZER"
                         );
                         state.found(Values::new(), Record::Unreadable);
                     }
