@@ -52,7 +52,11 @@ impl AnySqlStore {
         Ok(match scheme {
             #[cfg(feature = "sqlite")]
             "sqlite" | "sqlite3" => {
-                let options = crate::SqliteOptions::from_url(url)?.create_if_missing(create_if_missing);
+                let mut options = crate::SqliteOptions::from_url(url)?;
+                if create_if_missing {
+                    // If not, the URL may still say so.
+                    options = options.create_if_missing(true);
+                }
                 Self::Sqlite(crate::SqliteStore::open(options.time_zone(zone), clock).await?)
             }
             #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@ mod common;
 
 use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched, Version};
 use cloakroom_core::{Clock, ErrorKind, Timestamp};
-use cloakroom_sql::{Outcome, SqliteOptions, SqliteStore, State};
+use cloakroom_sql::{AnySqlStore, Outcome, SqliteOptions, SqliteStore, State};
 use common::*;
 
 const TABLE: &str = "CREATE TABLE \"django_session\" (\"session_key\" varchar(40) NOT NULL PRIMARY KEY, \
@@ -292,4 +292,20 @@ async fn dropped_futures_leave_nothing_behind() {
     }
     assert_eq!(store.load(&key).await.unwrap().unwrap().payload, "end");
     run(&mut stranger(&path).await, "BEGIN IMMEDIATE; COMMIT").await;
+}
+
+/// What the URL says of a missing file holds, unless the caller asks for more.
+#[tokio::test]
+async fn a_url_may_ask_for_a_missing_file_to_be_made() {
+    let (_directory, path) = place();
+    let open = async |options: &str, create| {
+        AnySqlStore::open(&format!("sqlite://{}{options}", path.display()), create, None, clock()).await
+    };
+    assert_eq!(open("", false).await.unwrap_err().kind(), ErrorKind::Configuration);
+    assert!(!path.exists());
+    open("?mode=rwc", false).await.unwrap();
+    assert!(path.exists());
+    std::fs::remove_file(&path).unwrap();
+    open("", true).await.unwrap();
+    assert!(path.exists());
 }
