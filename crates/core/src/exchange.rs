@@ -125,7 +125,10 @@ impl Exchange {
     pub async fn commit(&self, slot: &SessionSlot, status: u16) -> Result<Answer> {
         let outcome = match self.decide(slot, status) {
             Work::Done(answer) => return Ok(answer),
-            Work::Delete(answer) => slot.delete_flushed().await.map(|()| answer),
+            Work::Delete(answer) => slot.delete_flushed().await.map(|()| {
+                debug!(cookie_removed = answer.set_cookie.is_some(), "commit: the session is over");
+                answer
+            }),
             Work::Save => self.save(slot).await,
         };
         if let Err(failure) = &outcome {
@@ -153,23 +156,36 @@ impl Exchange {
             return Work::Done(Answer::default());
         }
         let flushed = state.retired.as_ref().is_some_and(|retired| retired.only.is_none());
-        let answer = |answer| if flushed { Work::Delete(answer) } else { Work::Done(answer) };
+        let answer = |answer, why: &str| {
+            if flushed {
+                return Work::Delete(answer);
+            }
+            if state.accessed || slot.cookie_presented() {
+                debug!(status, "commit: {why}");
+            }
+            Work::Done(answer)
+        };
         let as_accessed = Answer { set_cookie: None, vary: state.accessed };
         if state.is_empty() {
-            return answer(if slot.cookie_presented() { self.removal() } else { as_accessed });
+            return match slot.cookie_presented() {
+                true => answer(self.removal(), "the session is empty, its cookie is removed"),
+                false => answer(as_accessed, "the session is empty, there is nothing to save"),
+            };
         }
         if !(state.modified || state.moved || self.0.save_every_request) {
-            return answer(as_accessed);
+            return answer(
+                as_accessed,
+                if state.accessed { "nothing was changed, nothing is saved" } else { "untouched" },
+            );
         }
         if status < 500 {
             return Work::Save;
         }
-        debug!(status, "commit: a server error, nothing is saved");
         if state.moved && !flushed {
             // An early save has given the session another key, and the one that the browser has is worth nothing.
             return Work::Done(self.cookie(&state).unwrap_or(as_accessed));
         }
-        answer(as_accessed)
+        answer(as_accessed, "a server error, nothing is saved")
     }
 
     async fn save(&self, slot: &SessionSlot) -> Result<Answer> {
@@ -182,7 +198,12 @@ impl Exchange {
                 // Nothing was changed, and what stands there is not ours to renew.
                 return Ok(as_accessed);
             }
-            (state.unsaved || (self.0.save_every_request && !state.saved), state.modified, as_accessed)
+            let wanted = state.unsaved || (self.0.save_every_request && !state.saved);
+            if wanted {
+                let why = if state.unsaved { "it was changed" } else { "SESSION_SAVE_EVERY_REQUEST" };
+                debug!(why, "commit: the session is saved");
+            }
+            (wanted, state.modified, as_accessed)
         };
         if wanted && let Err(failure) = slot.save().await {
             if modified || !self.0.keeper.does_without(&failure) {
@@ -194,7 +215,7 @@ impl Exchange {
         }
         let state = slot.state();
         if state.key.is_none() && slot.cookie_presented() {
-            // Another handle has ended the session while it was saved.
+            debug!("commit: the session was ended while it was saved, its cookie is removed");
             return Ok(self.removal());
         }
         self.cookie(&state)
@@ -214,7 +235,6 @@ impl Exchange {
 
     /// The answer that makes the browser drop the cookie.
     fn removal(&self) -> Answer {
-        debug!("commit: the session is empty, its cookie is removed");
         Answer { set_cookie: Some(self.0.cookie.removal().to_owned()), vary: true }
     }
 

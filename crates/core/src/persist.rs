@@ -74,6 +74,7 @@ impl Keeper {
             match &state.key {
                 Some(key) => key.clone(),
                 None => {
+                    debug!("load: no key, the store is not asked");
                     state.found_nothing();
                     return Ok(());
                 }
@@ -88,7 +89,10 @@ impl Keeper {
                     return Ok(());
                 }
                 match read {
-                    Ok(values) => state.found(values, Record::Absent),
+                    Ok(values) => {
+                        debug!(key = %key.masked(), items = values.len(), bytes = key.as_str().len(), "load: hit");
+                        state.found(values, Record::Absent);
+                    }
                     Err(error) => {
                         debug!(%error, "load: the cookie's session is not valid");
                         // As in Django: the key stays, and the cookie is replaced by that of an empty session.
@@ -180,6 +184,7 @@ impl Keeper {
             Engine::SignedCookies(cookies) => {
                 let mut state = lock(state);
                 let text = cookies.write(&state.values, self.clock.now())?;
+                debug!(items = state.values.len(), bytes = text.len(), "save: into the cookie");
                 state.key = Some(SessionKey::from_text(&text));
                 state.delta = Delta::default();
                 state.modified = true;

@@ -1,5 +1,7 @@
 //! What is known of one request's session, and how each operation changes it. No I/O happens here.
 
+use tracing::debug;
+
 use crate::delta::{Change, Delta, Updater};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::RawJson;
@@ -128,6 +130,12 @@ impl State {
         self.accessed = true;
         self.check_writable()?;
         change.apply(&mut self.values)?;
+        match &change {
+            Change::Set(item, value) | Change::SetDefault(item, value) => self.trace("set", item, value.as_str().len()),
+            Change::Remove(item) => self.trace("removed", item, 0),
+            Change::Update(item, _) => self.trace("updated", item, self.values.get_raw(item).map_or(0, str::len)),
+            Change::Clear => debug!(key = self.masked_key(), "change: cleared"),
+        }
         self.delta.push(change);
         self.mark_modified();
         Ok(())
@@ -144,6 +152,7 @@ impl State {
     /// Makes an update whose closure was run already, on what stands here now, and came to `value`.
     pub(crate) fn update(&mut self, key: &str, value: Option<RawJson>, update: Updater) -> Result<()> {
         self.check_writable()?;
+        self.trace("updated", key, value.as_ref().map_or(0, |value| value.as_str().len()));
         match value {
             Some(value) => self.values.insert_raw(key, value),
             None => drop(self.values.remove(key)),
@@ -161,6 +170,7 @@ impl State {
             return None;
         }
         let removed = self.values.remove(key)?;
+        self.trace("removed", key, 0);
         self.delta.push(Change::Remove(key.into()));
         self.mark_modified();
         Some(removed)
@@ -168,6 +178,7 @@ impl State {
 
     /// Ends the session: its data is gone, it has no key, and the next save deletes its record whatever it holds.
     pub(crate) fn flush(&mut self) {
+        debug!(key = self.masked_key(), "change: the session is ended");
         match (self.key.take(), &self.record) {
             (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread | Record::Unreachable) => {
                 self.retired = Some(Box::new(Retired { key, only: None }));
@@ -192,6 +203,7 @@ impl State {
 
     /// Goes on under `new`: the next save makes the new record, and then deletes the old one.
     pub(crate) fn rotate(&mut self, new: SessionKey) {
+        debug!(key = self.masked_key(), new = %new.masked(), "change: a new key");
         if let (Some(key), Record::Standing(version)) = (self.key.take(), &self.record) {
             self.retired = Some(Box::new(Retired { key, only: Some(version.clone()) }));
         }
@@ -201,6 +213,16 @@ impl State {
         }
         self.accessed = true;
         self.mark_modified();
+    }
+
+    /// Tells of a change: the item's name and its size in bytes, never its value.
+    fn trace(&self, what: &str, item: &str, bytes: usize) {
+        debug!(key = self.masked_key(), item, bytes, "change: {what}");
+    }
+
+    /// The key as the log may show it; nothing for a session without one.
+    fn masked_key(&self) -> String {
+        self.key.as_ref().map(SessionKey::masked).unwrap_or_default()
     }
 }
 

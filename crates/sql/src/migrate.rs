@@ -2,6 +2,7 @@
 
 use cloakroom_core::{Error, ErrorKind, Result};
 use sqlx::{Connection, Database, SqlStr};
+use tracing::debug;
 
 use crate::dialect::{Dialect, Param, Run};
 use crate::store::SqlStore;
@@ -130,7 +131,10 @@ impl<'a, D: Dialect> Migrations<'a, D> {
         // Looked at inside the transaction: the state cannot change until the end of it. Dropping it rolls back.
         let (state, has_recorder) = self.state(&mut transaction).await?;
         let outcome = match state {
-            State::Done => return Ok(Outcome::UpToDate),
+            State::Done => {
+                debug!(migration = NAME, "migrate: nothing to do");
+                return Ok(Outcome::UpToDate);
+            }
             State::Unrecorded => Outcome::Recorded,
             State::Pending => {
                 let at_once = D::SCHEMA.create_at_once.as_slice();
@@ -146,6 +150,7 @@ impl<'a, D: Dialect> Migrations<'a, D> {
         let params = [Param::Text(APP), Param::Text(NAME), Param::Moment(store.clock().now())];
         self.execute(&mut transaction, D::SCHEMA.record, &params).await?;
         transaction.commit().await.map_err(failed)?;
+        debug!(migration = NAME, table = TABLE, ?outcome, "migrate: applied");
         Ok(outcome)
     }
 
