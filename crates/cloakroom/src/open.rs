@@ -26,18 +26,26 @@ struct Cache {
     codec: Option<Codec>,
 }
 
+/// An engine, and the cache that it keeps sessions in, alone or in front of a database.
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    pub(crate) cache: Option<Arc<dyn Store>>,
+}
+
 /// Opens the engine that `SESSION_ENGINE` names.
-pub(crate) async fn open(settings: &Settings) -> Result<Engine> {
-    let clock = Clock::system();
-    Ok(match settings.engine() {
+pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
+    let mut entries = None;
+    let engine = match settings.engine() {
         EngineName::Db => Engine::Store { store: database(settings, clock).await?, codec: settings.signed_codec() },
         EngineName::Cache => {
             let Cache { store, codec } = cache(settings, CACHE_ENGINE, clock)?;
+            entries = Some(store.clone());
             Engine::Store { store, codec: codec.unwrap_or_else(Codec::json) }
         }
         EngineName::CachedDb => {
             let database = database(settings, clock.clone()).await?;
             let Cache { store, codec } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
+            entries = Some(store.clone());
             let form = codec.map_or(CacheForm::Private { max_age: LOCAL_MAX_AGE }, CacheForm::Django);
             CachedStore::new(settings.cache_alias(), store, form, database, settings.signed_codec(), clock)
                 .into_engine()
@@ -48,7 +56,8 @@ pub(crate) async fn open(settings: &Settings) -> Result<Engine> {
             settings.expiry_rules(),
             settings.cookie_name().len(),
         )),
-    })
+    };
+    Ok(Opened { engine, cache: entries })
 }
 
 fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {

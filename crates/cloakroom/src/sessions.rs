@@ -11,13 +11,14 @@ use cloakroom_core::wire::cookie::CookieWriter;
 use cloakroom_core::{Clock, KeySource};
 
 use crate::Result;
-use crate::open::open;
+use crate::open::{Opened, open};
 
 /// A site's sessions: made once from the settings, and shared. Clones are cheap.
 #[derive(Clone)]
 pub struct Sessions {
     exchange: Exchange,
     settings: Arc<Settings>,
+    cache: Option<Arc<dyn Store>>,
 }
 
 impl Sessions {
@@ -44,8 +45,24 @@ impl Sessions {
     /// # Errors
     /// Why the engine cannot be opened: its file or directory is missing, or the feature for it is not compiled in.
     pub async fn from_settings(settings: Settings) -> Result<Self> {
-        let engine = if settings.sessions_enabled() { open(&settings).await? } else { Engine::Off };
-        Self::with_engine(settings, engine)
+        Self::with_clock(settings, Clock::system()).await
+    }
+
+    /// As [`from_settings`](Self::from_settings), by a clock of your own: a test or a demonstration moves it, and
+    /// sessions expire without anybody waiting.
+    ///
+    /// # Errors
+    /// As [`from_settings`](Self::from_settings).
+    pub async fn with_clock(settings: Settings, clock: Clock) -> Result<Self> {
+        let (engine, cache) = if settings.sessions_enabled() {
+            let Opened { engine, cache } = open(&settings, clock.clone()).await?;
+            tracing::debug!(engine = settings.engine().short(), "sessions: on, the engine is open");
+            (engine, cache)
+        } else {
+            tracing::debug!("sessions: switched off by INSTALLED_APPS");
+            (Engine::Off, None)
+        };
+        Ok(Self { cache, ..Self::assemble(settings, engine, clock)? })
     }
 
     /// Sessions in a store of your own, in the signed text of Django's database engine. `SESSION_ENGINE` is of no
@@ -63,8 +80,12 @@ impl Sessions {
     /// # Errors
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong.
     pub fn with_engine(settings: Settings, engine: Engine) -> Result<Self> {
-        let exchange = Exchange::new(engine, policy(&settings)?, Clock::system(), KeySource::system());
-        Ok(Self { exchange, settings: Arc::new(settings) })
+        Self::assemble(settings, engine, Clock::system())
+    }
+
+    fn assemble(settings: Settings, engine: Engine, clock: Clock) -> Result<Self> {
+        let exchange = Exchange::new(engine, policy(&settings)?, clock, KeySource::system());
+        Ok(Self { exchange, settings: Arc::new(settings), cache: None })
     }
 
     /// The layer that gives every request its session.
@@ -109,6 +130,12 @@ impl Sessions {
     /// The store, for the engines that have one.
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
         self.exchange.engine().store()
+    }
+
+    /// The cache that the engines `cache` and `cached_db` keep sessions in, as the settings named it: for tools that
+    /// show what stands there. What is changed in it past the engine is not merged with what the engine does.
+    pub fn cache(&self) -> Option<&Arc<dyn Store>> {
+        self.cache.as_ref()
     }
 
     /// The settings.
