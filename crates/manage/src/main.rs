@@ -1,13 +1,21 @@
 //! The `cloakroom` command: what `manage.py` is for Django's sessions, and a site to try them on.
 
 mod commands;
+#[allow(dead_code, unreachable_pub, reason = "an example, whose `main` is not ours")]
+#[path = "../examples/steps.rs"]
+mod lesson;
+mod pages;
 mod site;
+mod trace;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Django's session framework for Rust web services.
 ///
@@ -70,10 +78,10 @@ fn told(error: &anyhow::Error) -> String {
 /// The log goes to standard error, so that what a script reads stays clean. `RUST_LOG=cloakroom=debug` shows each step
 /// of each request.
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,cloakroom=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,cloakroom=info"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).compact().init();
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).compact();
+    tracing_subscriber::registry().with(log.with_filter(filter)).with(trace::layer()).init();
 }
 
 #[cfg(test)]

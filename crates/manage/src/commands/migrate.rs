@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use cloakroom::core::settings::EngineName;
 use cloakroom::{Clock, Settings};
 use cloakroom_sql::{Outcome, State};
 use serde_json::json;
@@ -27,10 +28,7 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
     let unused = "not needed by `cloakroom migrate`";
     let settings = Settings::loader(path).provide("SECRET_KEY", unused, unused).build()?;
     if !settings.engine().uses_database() {
-        bail!(
-            "SESSION_ENGINE `{}` keeps no sessions in a database, so there is nothing to migrate",
-            settings.engine().short()
-        );
+        bail!(nothing_to_migrate(settings.engine()));
     }
     // Only a migration makes a database that is not there; looking at the plan does not.
     let database = cloakroom::open_database(&settings, !(args.plan || args.sql), Clock::system()).await?;
@@ -55,11 +53,21 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (outcome, text) = match database.migrate().await? {
+    let (outcome, text) = describe(database.migrate().await?);
+    println!("{}", if args.json { json!({ "outcome": outcome }).to_string() } else { text.to_owned() });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of an engine that has no table.
+pub(crate) fn nothing_to_migrate(engine: EngineName) -> String {
+    format!("SESSION_ENGINE `{engine}` keeps no sessions in a database, so there is nothing to migrate")
+}
+
+/// What a migration did, for scripts and for people.
+pub(crate) fn describe(outcome: Outcome) -> (&'static str, &'static str) {
+    match outcome {
         Outcome::Created => ("created", "sessions.0001_initial: the table django_session was created"),
         Outcome::Recorded => ("recorded", "sessions.0001_initial: the table was there already, and is recorded now"),
         Outcome::UpToDate => ("up_to_date", "sessions.0001_initial: nothing to do"),
-    };
-    println!("{}", if args.json { json!({ "outcome": outcome }).to_string() } else { text.to_owned() });
-    Ok(ExitCode::SUCCESS)
+    }
 }

@@ -1,6 +1,6 @@
-//! The demonstration site: one route for each thing a session can do, to be tried with curl.
+//! The demonstration site: pages that show what a session is, and one route for each thing a session can do, to be
+//! tried with curl.
 
-mod pages;
 mod routes;
 
 use axum::Router;
@@ -8,10 +8,12 @@ use axum::routing::get;
 use cloakroom::Sessions;
 use cloakroom::django::Auth;
 
+use crate::pages;
+
 /// The site on these sessions.
 pub(crate) fn router(sessions: &Sessions) -> Router {
     Router::new()
-        .route("/", get(pages::first))
+        .merge(pages::router())
         .route("/set", get(routes::set))
         .route("/get", get(routes::get))
         .route("/del", get(routes::del))

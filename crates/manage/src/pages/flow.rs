@@ -1,0 +1,60 @@
+//! The way of a session, drawn: what is done, what failed, and where the visitor stands.
+
+use maud::{Markup, html};
+
+use super::course::{Course, Row};
+
+/// Each station: its name, what it is about, and the rows of the table that belong to it.
+const STATIONS: &[(&str, &str, &[usize])] = &[
+    ("Start", "", &[]),
+    ("Switch sessions on", "INSTALLED_APPS", &[1]),
+    ("Configure the engine", "SESSION_ENGINE", &[2]),
+    ("Run migrations", "cloakroom migrate", &[3]),
+    ("Use the session in views", "session['key']", &[4, 5]),
+    ("Saved and retrieved per user", "a record, a cookie", &[6]),
+    ("End", "expired or cleared", &[7]),
+];
+
+pub(crate) fn flow(course: Option<&Course>) -> Markup {
+    let row = |number: &usize| course.and_then(|course| course.row(*number));
+    let present = course
+        .and_then(|course| course.present)
+        .map_or(0, |step| STATIONS.iter().position(|(_, _, rows)| rows.contains(&step.number())).unwrap_or(0));
+    html! {
+        ol.flow aria-label="The way of a session" {
+            @for (place, (name, about, rows)) in STATIONS.iter().enumerate() {
+                @let failed = rows.iter().filter_map(row).any(|row| !row.succeeded());
+                @let done = place == 0 || rows.iter().all(|number| row(number).is_some_and(Row::succeeded));
+                li.failed[failed].done[done] aria-current=[(place == present).then_some("step")] {
+                    span.mark aria-hidden="true" {
+                        @if failed { (cross()) } @else if done { (tick()) } @else { (numbers(rows)) }
+                    }
+                    span.station {
+                        (name)
+                        @if failed { span.said { " (failed)" } } @else if done && place > 0 { span.said { " (done)" } }
+                        @if !about.is_empty() { small { (about) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn numbers(rows: &[usize]) -> String {
+    rows.iter().map(usize::to_string).collect::<Vec<_>>().join("–")
+}
+
+pub(crate) fn tick() -> Markup {
+    drawing("M5 12.5l4.5 4.5L19 7.5")
+}
+
+pub(crate) fn cross() -> Markup {
+    drawing("M7 7l10 10M17 7L7 17")
+}
+
+fn drawing(path: &str) -> Markup {
+    html! {
+        svg viewBox="0 0 24 24" width="18" height="18" aria-hidden="true" fill="none" stroke="currentColor"
+            stroke-width="3" stroke-linecap="round" stroke-linejoin="round" { path d=(path) {} }
+    }
+}

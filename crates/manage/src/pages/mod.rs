@@ -1,0 +1,146 @@
+//! The pages of the site: rendered here, usable without a script, by keyboard, on a phone, in the dark.
+
+mod browser;
+mod course;
+mod evidence;
+mod flow;
+mod layout;
+mod records;
+mod routes;
+mod sandbox;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod visitors;
+mod wishes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{FromRef, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use cloakroom::{Error, ErrorKind};
+use maud::html;
+use visitors::Visitors;
+
+/// So many visitors may have a sandbox at a time.
+const MAX_VISITORS: usize = 200;
+/// A sandbox that nobody uses for so long is cleared away.
+const MAX_REST: Duration = Duration::from_secs(30 * 60);
+
+/// What the pages share.
+#[derive(Clone)]
+pub(crate) struct Pages {
+    visitors: Arc<Visitors>,
+}
+
+impl FromRef<Pages> for Arc<Visitors> {
+    fn from_ref(pages: &Pages) -> Self {
+        pages.visitors.clone()
+    }
+}
+
+/// The pages, yet without sessions. Sandboxes end with the router.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let visitors = Visitors::new(MAX_VISITORS, MAX_REST);
+    visitors.sweep_in_background();
+    Router::new()
+        .merge(steps::router())
+        .route("/routes", get(routes::page))
+        .route(layout::STYLE_PATH, get(layout::style))
+        .with_state(Pages { visitors })
+        .layer(middleware::from_fn(guard))
+}
+
+/// No page loads anything from elsewhere, runs a script or stands in a frame, and no form of another site counts here.
+async fn guard(request: Request, next: Next) -> Response {
+    if !is_own(request.method(), request.headers()) {
+        let message = "This form came from another site, so nothing was done.";
+        return layout::failure(StatusCode::FORBIDDEN, html! { p { (message) } });
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Whether a request may change something: browsers say of each request where it comes from, and what is not from here
+/// is refused. What says nothing is no browser, and has no cookie to abuse.
+fn is_own(method: &Method, headers: &HeaderMap) -> bool {
+    if method.is_safe() {
+        return true;
+    }
+    let text = |name| headers.get(name).map(HeaderValue::as_bytes);
+    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
+        return matches!(site, b"same-origin" | b"none");
+    }
+    let Some(origin) = text(header::ORIGIN) else { return true };
+    let host = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
+    host.is_some() && host == text(header::HOST)
+}
+
+/// The answer when the visitor's session, or a sandbox, cannot be had. The log has the cause.
+fn unavailable(error: Error) -> Response {
+    let off = error.kind() == ErrorKind::NotInstalled;
+    let status = error.into_response().status();
+    layout::failure(
+        status,
+        html! {
+            @if off {
+                p { "Sessions are switched off on this site by " code { "INSTALLED_APPS" }
+                    ", and the pages need one to know you by." }
+            } @else {
+                p { "Your session cannot be read at the moment. The log of the site says why." }
+            }
+        },
+    )
+}
+
+/// The same for what is no session's fault.
+fn broken(error: &anyhow::Error) -> Response {
+    tracing::error!(error = format!("{error:#}"), "no sandbox could be made");
+    let message = "A sandbox could not be made. The log of the site says why.";
+    layout::failure(StatusCode::SERVICE_UNAVAILABLE, html! { p { (message) } })
+}
+
+#[cfg(test)]
+mod guard_tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_other_sites_do_not_count() {
+        for (given, own) in [
+            (&[("sec-fetch-site", "same-origin")][..], true),
+            (&[("sec-fetch-site", "none")], true),
+            (&[("sec-fetch-site", "same-site"), ("origin", "http://site:8000")], false),
+            (&[("sec-fetch-site", "cross-site")], false),
+            (&[("origin", "http://site:8000")], true),
+            (&[("origin", "http://site:8001")], false),
+            (&[("origin", "http://site")], false),
+            (&[("origin", "null")], false),
+            (&[], true),
+        ] {
+            let mut headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("site:8000"))]);
+            for (name, value) in given {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_own(&Method::POST, &headers), own, "{given:?}");
+            assert!(is_own(&Method::GET, &headers));
+        }
+    }
+}
