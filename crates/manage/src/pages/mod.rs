@@ -5,6 +5,7 @@ mod course;
 mod evidence;
 mod flow;
 mod layout;
+mod practice;
 mod records;
 mod routes;
 mod sandbox;
@@ -50,6 +51,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     visitors.sweep_in_background();
     Router::new()
         .merge(steps::router())
+        .merge(practice::router())
         .route("/routes", get(routes::page))
         .route(layout::STYLE_PATH, get(layout::style))
         .with_state(Pages { visitors })

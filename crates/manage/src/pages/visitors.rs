@@ -1,6 +1,6 @@
 //! Who has which sandbox. There is room for so many; who rests for long, or longest when all are taken, gives way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use cloakroom::Session;
 use cloakroom::core::KeySource;
 
 use super::course::Course;
+use super::practice::Proof;
 use super::wishes::Wishes;
 
 /// The item of the demonstration site's session that names the visitor's sandbox.
@@ -16,6 +17,8 @@ const ITEM: &str = "sandbox";
 /// What the site keeps for one visitor, in memory.
 pub(crate) struct Desk {
     pub(crate) course: tokio::sync::Mutex<Course>,
+    /// What "show me" came to, by question.
+    pub(crate) proofs: Mutex<BTreeMap<usize, Proof>>,
     used: Mutex<Instant>,
 }
 
@@ -77,7 +80,7 @@ impl Visitors {
             return Ok(desk);
         }
         let course = tokio::sync::Mutex::new(Course::begin(Wishes::default()).await?);
-        let desk = Arc::new(Desk { course, used: Mutex::new(Instant::now()) });
+        let desk = Arc::new(Desk { course, proofs: Mutex::default(), used: Mutex::new(Instant::now()) });
         let key = KeySource::system().draw()?.as_str().to_owned();
         session.insert(ITEM, &key)?;
         lock(&self.desks).insert(key, desk.clone());
@@ -94,6 +97,12 @@ impl Visitors {
 /// The name of the visitor's desk. An item that is something else is none.
 fn name(session: &Session) -> Option<String> {
     session.get(ITEM).ok().flatten()
+}
+
+impl Desk {
+    pub(crate) fn proofs(&self) -> MutexGuard<'_, BTreeMap<usize, Proof>> {
+        lock(&self.proofs)
+    }
 }
 
 #[cfg(test)]
