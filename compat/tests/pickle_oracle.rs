@@ -16,7 +16,10 @@ const SESSIONS: usize = 200;
 /// Reads lines of JSON, and of our pickles of it in protocols 2 to 5 in hexadecimal digits. Answers each with what
 /// is wrong with ours, or else with Python's own pickles: of both of its picklers, in all protocols.
 const SCRIPT: &str = r#"
-import io, json, pickle, random, sys
+import io, json, pickle, random, resource, sys
+
+# A damaged pickle can ask for room for four thousand million objects: Python is to refuse it, not to get the memory.
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
 class Plain(pickle.Unpickler):
     def find_class(self, module, name):
