@@ -28,14 +28,22 @@ pub struct Course {
     next_number: AtomicU64,
     /// Times at which something forgot all that it had been sent; the last one may still be going on.
     forgot: Mutex<Option<Instant>>,
+    begin: Instant,
+    /// What was lost, in words.
+    losses: Mutex<Vec<String>>,
 }
 
 impl Course {
     /// A course over a site at these addresses.
     pub fn new(sites: Vec<SocketAddr>, cookie: CookieKind, seed: u64) -> Self {
         assert!(!sites.is_empty(), "a course has a site");
-        let (next_site, next_number, forgot) = Default::default();
-        Self { sites, cookie, seed, next_site, next_number, forgot }
+        let (next_site, next_number, forgot, losses) = Default::default();
+        Self { sites, cookie, seed, next_site, next_number, forgot, begin: Instant::now(), losses }
+    }
+
+    /// Each loss that was found so far, in words; times are since the course began.
+    pub fn losses(&self) -> Vec<String> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A connection, to the next of the addresses.
@@ -101,6 +109,9 @@ impl Course {
             }
             let data = self.look(client, &family.cookie).await?;
             let mut count = family.judge(&data, |sent| self.forgets(sent));
+            if count.lost > 0 {
+                self.losses.lock().unwrap_or_else(PoisonError::into_inner).extend(family.losses(&data, self.begin));
+            }
             for key in &family.former {
                 count.old_key += u64::from(!self.look(client, key).await?.is_empty());
             }

@@ -139,6 +139,32 @@ impl Family {
         count
     }
 
+    /// Each acknowledged change that should be there and is not, in words, with the time since `begin` at which it was
+    /// sent: for people who look for the cause.
+    pub fn losses(&self, data: &Map<String, Value>, begin: Instant) -> Vec<String> {
+        let session = &self.session;
+        let end = match session.end {
+            End::None => "",
+            End::SignedOut => ", signed out",
+            End::PerhapsSignedOut => ", perhaps signed out",
+            End::PerhapsRotated => ", perhaps rotated",
+        };
+        let former =
+            if self.former.is_empty() { String::new() } else { format!(" (before: {})", self.former.join(", ")) };
+        let place = format!("of session {}{former}{end}, which holds {} items", self.name, data.len());
+        let at = |sent: &Instant| format!("sent at {:.3} s", sent.duration_since(begin).as_secs_f64());
+        let writes = session.writes.iter().filter(|(number, _)| !data.contains_key(&key_of(*number)));
+        let mut losses: Vec<String> =
+            writes.map(|(number, sent)| format!("{} {place}, {}", key_of(*number), at(sent))).collect();
+        let counted = data.get(COUNTER).and_then(Value::as_u64).unwrap_or(0);
+        let made = session.increments.len() as u64;
+        if counted < made {
+            let times: Vec<String> = session.increments.iter().map(at).collect();
+            losses.push(format!("{} of {made} increments {place}: {}", made - counted, times.join(", ")));
+        }
+        losses
+    }
+
     /// What was said of it at the end of its life, if that is final.
     pub fn verdict(&self) -> Option<Count> {
         self.session.verdict

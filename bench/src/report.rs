@@ -11,6 +11,9 @@ use crate::tally::{Answers, answered};
 /// How many of a hundred writers of one key may be told that the session is contended.
 const CONTENDED_PERCENT: f64 = 1.0;
 
+/// How many losses are told one by one.
+const MANY: usize = 20;
+
 /// The outcome of a run. A part that was left out is `None`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -40,6 +43,8 @@ pub struct Report {
     pub storm: Option<Storm>,
     /// The targets that were missed.
     pub missed: Vec<String>,
+    /// What was lost, change by change.
+    pub losses: Vec<String>,
 }
 
 impl Report {
@@ -145,6 +150,12 @@ impl Report {
                 text.push_str("Targets that are missed:\n");
                 for miss in missed {
                     let _ = writeln!(text, "  {miss}");
+                }
+                for loss in self.losses.iter().take(MANY) {
+                    let _ = writeln!(text, "lost: {loss}");
+                }
+                if self.losses.len() > MANY {
+                    let _ = writeln!(text, "and {} more", self.losses.len() - MANY);
                 }
             }
         }
