@@ -1,7 +1,7 @@
 //! What every phase works on: a site, in one process or in several on one store.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::client::Client;
 use crate::jar::CookieKind;
-use crate::ledger::{Count, Ledger};
+use crate::ledger::{Count, Family, Ledger};
 
 /// How long a site that nobody breaks any more may take until it answers.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -29,6 +29,8 @@ pub struct Course {
     /// Times at which something forgot all that it had been sent; the last one may still be going on.
     forgot: Mutex<Option<Instant>>,
     begin: Instant,
+    /// The site did not answer for so long that nobody waits for it any more.
+    gave_up: AtomicBool,
     /// What was lost, in words.
     losses: Mutex<Vec<String>>,
 }
@@ -37,8 +39,8 @@ impl Course {
     /// A course over a site at these addresses.
     pub fn new(sites: Vec<SocketAddr>, cookie: CookieKind, seed: u64) -> Self {
         assert!(!sites.is_empty(), "a course has a site");
-        let (next_site, next_number, forgot, losses) = Default::default();
-        Self { sites, cookie, seed, next_site, next_number, forgot, begin: Instant::now(), losses }
+        let (next_site, next_number, forgot, gave_up, losses) = Default::default();
+        Self { sites, cookie, seed, next_site, next_number, forgot, begin: Instant::now(), gave_up, losses }
     }
 
     /// Each loss that was found so far, in words; times are since the course began.
@@ -85,39 +87,46 @@ impl Course {
         self.forgot.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|forgot| sent <= forgot)
     }
 
-    /// What can be read with a cookie; asked until there is an answer.
-    pub async fn look(&self, client: &mut Client, cookie: &str) -> anyhow::Result<Map<String, Value>> {
+    /// What can be read with a cookie; asked until there is an answer. `None` if none comes: then the site has given up,
+    /// and so do we for everything else.
+    pub async fn look(&self, client: &mut Client, cookie: &str) -> anyhow::Result<Option<Map<String, Value>>> {
         let begin = Instant::now();
-        loop {
+        while !self.gave_up.load(Ordering::Relaxed) {
             if let Some(response) = client.get("/all", Some(cookie)).await.ok() {
-                return data(&response.body);
+                return data(&response.body).map(Some);
             }
             if begin.elapsed() > RECOVERY {
-                bail!("the site has not answered /all for {} seconds", RECOVERY.as_secs());
+                self.gave_up.store(true, Ordering::Relaxed);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        Ok(None)
     }
 
     /// Looks at every session of a visitor, and says what became of what was acknowledged in each.
     pub async fn check(&self, client: &mut Client, ledger: &Ledger) -> anyhow::Result<Vec<(String, Count)>> {
         let mut counts = Vec::new();
         for family in ledger.families().into_values() {
-            if let Some(verdict) = family.verdict() {
-                counts.push((family.name, verdict));
-                continue;
-            }
-            let data = self.look(client, &family.cookie).await?;
-            let mut count = family.judge(&data, |sent| self.forgets(sent));
-            if count.lost > 0 {
-                self.losses.lock().unwrap_or_else(PoisonError::into_inner).extend(family.losses(&data, self.begin));
-            }
-            for key in &family.former {
-                count.old_key += u64::from(!self.look(client, key).await?.is_empty());
-            }
+            let count = match family.verdict() {
+                Some(verdict) => verdict,
+                None => self.judge(client, &family).await?.unwrap_or_else(|| family.unanswered()),
+            };
             counts.push((family.name, count));
         }
         Ok(counts)
+    }
+
+    async fn judge(&self, client: &mut Client, family: &Family) -> anyhow::Result<Option<Count>> {
+        let Some(data) = self.look(client, &family.cookie).await? else { return Ok(None) };
+        let mut count = family.judge(&data, |sent| self.forgets(sent));
+        if count.lost > 0 {
+            self.losses.lock().unwrap_or_else(PoisonError::into_inner).extend(family.losses(&data, self.begin));
+        }
+        for key in &family.former {
+            let Some(data) = self.look(client, key).await? else { return Ok(None) };
+            count.old_key += u64::from(!data.is_empty());
+        }
+        Ok(Some(count))
     }
 }
 

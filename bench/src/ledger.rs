@@ -17,7 +17,7 @@ pub fn key_of(write: u64) -> String {
 }
 
 /// What became of acknowledged changes, and of sessions that ended. Every acknowledged change is one of `found`, `lost`,
-/// `forgotten`, `signed_out` and `unreachable`.
+/// `forgotten`, `signed_out`, `unreachable` and `unanswered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// Changes that were answered with 200.
@@ -34,6 +34,8 @@ pub struct Count {
     pub signed_out: u64,
     /// Of these, the ones whose session got a new key which the visitor was never told, since that answer failed.
     pub unreachable: u64,
+    /// Of these, the ones that nobody could look for, since the site did not answer any more.
+    pub unanswered: u64,
     /// Increments that are there and were not made.
     pub twice: u64,
     /// Sessions that can be read after their sign-out.
@@ -51,6 +53,7 @@ impl AddAssign for Count {
         self.forgotten_after_found += other.forgotten_after_found;
         self.signed_out += other.signed_out;
         self.unreachable += other.unreachable;
+        self.unanswered += other.unanswered;
         self.twice += other.twice;
         self.revived += other.revived;
         self.old_key += other.old_key;
@@ -105,7 +108,7 @@ impl Family {
     pub fn judge(&self, data: &Map<String, Value>, forgets: impl Fn(Instant) -> bool) -> Count {
         let session = &self.session;
         let increments = session.increments.len() as u64;
-        let mut count = Count { acknowledged: session.writes.len() as u64 + increments, ..Count::default() };
+        let mut count = Count { acknowledged: self.acknowledged(), ..Count::default() };
         let gone = data.is_empty();
         match session.end {
             End::SignedOut => {
@@ -137,6 +140,15 @@ impl Family {
             count.forgotten_after_found = count.forgotten;
         }
         count
+    }
+
+    /// What is to be said if the site does not answer.
+    pub fn unanswered(&self) -> Count {
+        Count { acknowledged: self.acknowledged(), unanswered: self.acknowledged(), ..Count::default() }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        (self.session.writes.len() + self.session.increments.len()) as u64
     }
 
     /// Each acknowledged change that should be there and is not, in words, with the time since `begin` at which it was

@@ -64,6 +64,7 @@ impl Report {
         for (name, part, _) in &writers {
             let Some(part) = part else { continue };
             none(part.count.lost, &format!("{name}: lost"));
+            none(part.count.unanswered, &format!("{name}: not to be looked for"));
             none(part.count.twice, &format!("{name}: invented"));
             none(part.failed as u64, &format!("{name}: answered with neither 200 nor 503"));
         }
@@ -77,6 +78,7 @@ impl Report {
         }
         if let Some(part) = &self.storm {
             none(part.count.lost, "faults: lost");
+            none(part.count.unanswered, "faults: not to be looked for, since the site did not answer any more");
             none(part.count.twice, "faults: invented");
             none(part.count.revived, "faults: revived");
             none(part.count.old_key, "faults: reachable by an old key");
@@ -213,6 +215,7 @@ fn storm(part: &Storm) -> String {
         ("  of these, found before", count.forgotten_after_found),
         ("ended by a sign-out", count.signed_out),
         ("unreachable after an unanswered rotation", count.unreachable),
+        ("not to be looked for: no answer any more", count.unanswered),
         ("increments invented", count.twice),
         ("sessions", part.sessions as u64),
         ("revived", count.revived),

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use super::writers::somebody;
-use crate::client::{Exchange, SetCookie};
+use crate::client::{Client, Exchange, SetCookie};
 use crate::course::Course;
 use crate::ledger::Count;
 use crate::schedule::burst;
@@ -67,7 +69,7 @@ pub async fn sign_outs(course: &Arc<Course>, rounds: u64) -> anyhow::Result<Sign
             continue;
         }
         sum.sign_outs += 1;
-        sum.revived += usize::from(!course.look(&mut client, &key).await?.is_empty());
+        sum.revived += usize::from(!look(course, &mut client, &key).await?.is_empty());
         let answered = sign_out.sent + sign_out.took;
         for cookie in late_cookies(&exchanges, answered) {
             if *cookie == key {
@@ -75,11 +77,16 @@ pub async fn sign_outs(course: &Arc<Course>, rounds: u64) -> anyhow::Result<Sign
                 continue;
             }
             sum.new_cookies += 1;
-            sum.signed_in_again += usize::from(course.look(&mut client, cookie).await?.contains_key(USER));
+            sum.signed_in_again += usize::from(look(course, &mut client, cookie).await?.contains_key(USER));
         }
     }
     sum.answers = tally.answers();
     Ok(sum)
+}
+
+/// What can be read with a cookie, while nothing is broken.
+async fn look(course: &Course, client: &mut Client, cookie: &str) -> anyhow::Result<Map<String, Value>> {
+    course.look(client, cookie).await?.context("the site does not answer, although nothing was broken yet")
 }
 
 /// The cookies that were given after a time.

@@ -137,7 +137,7 @@ pub async fn one_key(course: &Arc<Course>, rounds: u64) -> anyhow::Result<Writer
         .await;
         let acknowledged = std::mem::take(&mut *acknowledged.lock().expect("nobody panics"));
         let cookie = visitor.jar.cookie().unwrap_or_default();
-        let data = course.look(&mut course.client(), &cookie).await?;
+        let data = course.look(&mut course.client(), &cookie).await?.unwrap_or_default();
         let won = data.get("one").and_then(Value::as_u64).is_some_and(|value| acknowledged.contains(&value));
         count += Count {
             acknowledged: acknowledged.len() as u64,
