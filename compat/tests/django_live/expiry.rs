@@ -9,6 +9,7 @@ on_each_engine!(django_and_we_agree_on_expiry, django_and_we_agree_on_local_time
 
 fn django_and_we_agree_on_expiry(engine: Engine) {
     let Some(pair) = Pair::start(engine) else { return };
+    super::sweep::each_sweeps_for_the_other(&pair);
     a_number_of_seconds(&pair);
     a_date(&pair);
     the_end_of_the_browser(&pair);

@@ -2,9 +2,9 @@
 
 use cloakroom_compat::live::http::Visitor;
 use cloakroom_compat::live::json::Json;
-use cloakroom_compat::live::site::{Deployment, Engine, Pair, SECRET, Site};
+use cloakroom_compat::live::site::{Engine, Pair, Site};
 
-on_each_engine!(django_and_we_agree_on_logins, a_login_outlives_a_change_of_the_secret);
+on_each_engine!(django_and_we_agree_on_logins);
 
 fn django_and_we_agree_on_logins(engine: Engine) {
     let Some(pair) = Pair::start(engine) else { return };
@@ -63,7 +63,7 @@ fn a_login_is_trusted_after_a_write(pair: &Pair) {
 }
 
 /// Gives a user of Django a password, and tells the field in Django's table of users.
-fn new_password(visitor: &mut Visitor, django: &Site, user: &str, raw: &str, keep: bool) -> String {
+pub(super) fn new_password(visitor: &mut Visitor, django: &Site, user: &str, raw: &str, keep: bool) -> String {
     let mut query = vec![("u", user), ("raw", raw)];
     query.extend(keep.then_some(("keep", "1")));
     let field = visitor.get(django, "password", &query).ok().member("password");
@@ -73,7 +73,7 @@ fn new_password(visitor: &mut Visitor, django: &Site, user: &str, raw: &str, kee
 }
 
 /// The user of the session, and whether a site says that the login holds.
-fn login_at(visitor: &mut Visitor, site: &Site, field: &str) -> (Json, Json) {
+pub(super) fn login_at(visitor: &mut Visitor, site: &Site, field: &str) -> (Json, Json) {
     let answer = visitor.get(site, "whoami", &[("p", field)]).ok();
     (answer.member("user"), answer.member("valid"))
 }
@@ -139,38 +139,6 @@ fn a_login_changes_the_session_alike_on_both_sides(pair: &Pair) {
                 assert_eq!(found, Json::Bool(false), "another user finds nothing of the former");
                 assert_eq!(login_at(&mut visitor, site, &two), (Json::from_text("2"), Json::Bool(true)));
             }
-        }
-    }
-}
-
-/// A login under a secret that is a fallback now holds, gets another key, and from then on holds without it.
-fn a_login_outlives_a_change_of_the_secret(engine: Engine) {
-    if !engine.is_available() {
-        return;
-    }
-    const NEW: &str = "a new secret, since the old one was on a slide of a talk";
-    let mut deployment = Deployment::new(engine);
-    deployment.manage(&["migrate", "--verbosity", "0"]).ok();
-    type Starter = fn(&Deployment) -> Site;
-    let both: [(Starter, Starter); 2] =
-        [(Deployment::django, Deployment::cloakroom), (Deployment::cloakroom, Deployment::django)];
-    for (first, second) in both {
-        deployment.set("SECRET_KEY", SECRET);
-        deployment.set("SECRET_KEY_FALLBACKS", "");
-        let field = new_password(&mut Visitor::new(), &deployment.django(), "5", "correct horse", false);
-        let mut visitor = Visitor::new();
-        visitor.get(&first(&deployment), "login", &[("u", "5"), ("p", &field)]).ok();
-        let before = visitor.session();
-
-        deployment.set("SECRET_KEY", NEW);
-        deployment.set("SECRET_KEY_FALLBACKS", &format!("[\"unrelated\",\"{SECRET}\"]"));
-        let rotated = second(&deployment);
-        assert_eq!(login_at(&mut visitor, &rotated, &field), (Json::from_text("5"), Json::Bool(true)));
-        assert_ne!(visitor.session(), before, "it gets another key");
-
-        deployment.set("SECRET_KEY_FALLBACKS", "");
-        for site in [first(&deployment), second(&deployment)] {
-            assert_eq!(login_at(&mut visitor, &site, &field), (Json::from_text("5"), Json::Bool(true)));
         }
     }
 }

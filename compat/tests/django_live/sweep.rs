@@ -1,12 +1,11 @@
 //! `clearsessions` by either side over records of both.
 
 use cloakroom_compat::live::http::Visitor;
-use cloakroom_compat::live::site::{Engine, Pair};
+use cloakroom_compat::live::site::Pair;
 
-on_each_engine!(django_and_we_sweep_for_each_other);
-
-fn django_and_we_sweep_for_each_other(engine: Engine) {
-    let Some(pair) = Pair::start(engine) else { return };
+/// On a pair that stores nothing else.
+pub(super) fn each_sweeps_for_the_other(pair: &Pair) {
+    let engine = pair.deployment.engine();
     let django_sweeps = || pair.deployment.manage(&["clearsessions"]).ok();
     let we_sweep = || pair.deployment.command(&["clearsessions"]).ok();
     let both: [&dyn Fn() -> cloakroom_compat::live::process::Finished; 2] = [&django_sweeps, &we_sweep];
