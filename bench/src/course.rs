@@ -9,8 +9,9 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
 use crate::client::Client;
+use crate::count::Verdict;
 use crate::jar::CookieKind;
-use crate::ledger::{Count, Family, Ledger};
+use crate::ledger::{Family, Ledger};
 
 /// How long a site that nobody breaks any more may take until it answers.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -31,21 +32,14 @@ pub struct Course {
     begin: Instant,
     /// The site did not answer for so long that nobody waits for it any more.
     gave_up: AtomicBool,
-    /// What was lost, in words.
-    losses: Mutex<Vec<String>>,
 }
 
 impl Course {
     /// A course over a site at these addresses.
     pub fn new(sites: Vec<SocketAddr>, cookie: CookieKind, seed: u64) -> Self {
         assert!(!sites.is_empty(), "a course has a site");
-        let (next_site, next_number, forgot, gave_up, losses) = Default::default();
-        Self { sites, cookie, seed, next_site, next_number, forgot, begin: Instant::now(), gave_up, losses }
-    }
-
-    /// Each loss that was found so far, in words; times are since the course began.
-    pub fn losses(&self) -> Vec<String> {
-        self.losses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let (next_site, next_number, forgot, gave_up) = Default::default();
+        Self { sites, cookie, seed, next_site, next_number, forgot, begin: Instant::now(), gave_up }
     }
 
     /// A connection, to the next of the addresses.
@@ -104,29 +98,28 @@ impl Course {
     }
 
     /// Looks at every session of a visitor, and says what became of what was acknowledged in each.
-    pub async fn check(&self, client: &mut Client, ledger: &Ledger) -> anyhow::Result<Vec<(String, Count)>> {
-        let mut counts = Vec::new();
+    pub async fn check(&self, client: &mut Client, ledger: &Ledger) -> anyhow::Result<Vec<(String, Verdict)>> {
+        let mut verdicts = Vec::new();
         for family in ledger.families().into_values() {
-            let count = match family.verdict() {
-                Some(verdict) => verdict,
-                None => self.judge(client, &family).await?.unwrap_or_else(|| family.unanswered()),
+            let verdict = self.judge(client, &family).await?;
+            let verdict = match family.verdict() {
+                Some(first) => first.clone().revised(verdict),
+                None => verdict.unwrap_or_else(|| Verdict { count: family.unanswered(), losses: Vec::new() }),
             };
-            counts.push((family.name, count));
+            verdicts.push((family.name, verdict));
         }
-        Ok(counts)
+        Ok(verdicts)
     }
 
-    async fn judge(&self, client: &mut Client, family: &Family) -> anyhow::Result<Option<Count>> {
+    async fn judge(&self, client: &mut Client, family: &Family) -> anyhow::Result<Option<Verdict>> {
         let Some(data) = self.look(client, &family.cookie).await? else { return Ok(None) };
         let mut count = family.judge(&data, |sent| self.forgets(sent));
-        if count.lost > 0 {
-            self.losses.lock().unwrap_or_else(PoisonError::into_inner).extend(family.losses(&data, self.begin));
-        }
+        let losses = if count.lost > 0 { family.losses(&data, self.begin) } else { Vec::new() };
         for key in &family.former {
             let Some(data) = self.look(client, key).await? else { return Ok(None) };
             count.old_key += u64::from(!data.is_empty());
         }
-        Ok(Some(count))
+        Ok(Some(Verdict { count, losses }))
     }
 }
 

@@ -1,12 +1,12 @@
 //! What a site acknowledged, session by session, and what a look at a session afterwards says about it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::count::{Count, Verdict};
 
 /// The key that increments count in.
 pub const COUNTER: &str = "counter";
@@ -14,50 +14,6 @@ pub const COUNTER: &str = "counter";
 /// The key that only the write of this number sets; its value is the number.
 pub fn key_of(write: u64) -> String {
     format!("w{write}")
-}
-
-/// What became of acknowledged changes, and of sessions that ended. Every acknowledged change is one of `found`, `lost`,
-/// `forgotten`, `signed_out`, `unreachable` and `unanswered`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Count {
-    /// Changes that were answered with 200.
-    pub acknowledged: u64,
-    /// Of these, the ones that are there.
-    pub found: u64,
-    /// Of these, the ones that should be there and are not.
-    pub lost: u64,
-    /// Of these, the ones that a server which keeps nothing has forgotten with the whole session when it was restarted.
-    pub forgotten: u64,
-    /// Of the forgotten ones, those that were found before that.
-    pub forgotten_after_found: u64,
-    /// Of these, the ones whose session ended by a sign-out.
-    pub signed_out: u64,
-    /// Of these, the ones whose session got a new key which the visitor was never told, since that answer failed.
-    pub unreachable: u64,
-    /// Of these, the ones that nobody could look for, since the site did not answer any more.
-    pub unanswered: u64,
-    /// Increments that are there and were not made.
-    pub twice: u64,
-    /// Sessions that can be read after their sign-out.
-    pub revived: u64,
-    /// Sessions that can be read by the key which they had before a rotation.
-    pub old_key: u64,
-}
-
-impl AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.acknowledged += other.acknowledged;
-        self.found += other.found;
-        self.lost += other.lost;
-        self.forgotten += other.forgotten;
-        self.forgotten_after_found += other.forgotten_after_found;
-        self.signed_out += other.signed_out;
-        self.unreachable += other.unreachable;
-        self.unanswered += other.unanswered;
-        self.twice += other.twice;
-        self.revived += other.revived;
-        self.old_key += other.old_key;
-    }
 }
 
 /// How a session ended, as far as its visitor knows.
@@ -87,7 +43,7 @@ struct Session {
     /// All was found at the end of its life.
     found: bool,
     /// What is to be said of it, if that is known already.
-    verdict: Option<Count>,
+    verdict: Option<Verdict>,
 }
 
 /// A session with all keys that it had.
@@ -177,9 +133,9 @@ impl Family {
         losses
     }
 
-    /// What was said of it at the end of its life, if that is final.
-    pub fn verdict(&self) -> Option<Count> {
-        self.session.verdict
+    /// What was said of it at the end of its life, if that was not good.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.session.verdict.as_ref()
     }
 }
 
@@ -265,8 +221,8 @@ impl Ledger {
         self.book().session(session).found = true;
     }
 
-    /// Something of a session was lost at the end of its life: a later look is not asked any more.
-    pub fn settled(&self, session: &str, verdict: Count) {
+    /// Something was wrong with a session at the end of its life.
+    pub fn accused(&self, session: &str, verdict: Verdict) {
         self.book().session(session).verdict = Some(verdict);
     }
 
@@ -290,7 +246,7 @@ impl Ledger {
             sum.increments.extend(&session.increments);
             sum.unsure += session.unsure;
             sum.found |= session.found;
-            sum.verdict = sum.verdict.or(session.verdict);
+            sum.verdict = sum.verdict.take().or_else(|| session.verdict.clone());
         }
         families
     }

@@ -4,6 +4,7 @@
 //! A file imports only from those above it.
 
 pub mod client;
+pub mod count;
 pub mod jar;
 pub mod ledger;
 pub mod schedule;

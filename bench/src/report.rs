@@ -11,9 +11,6 @@ use crate::tally::{Answers, answered};
 /// How many of a hundred writers of one key may be told that the session is contended.
 const CONTENDED_PERCENT: f64 = 1.0;
 
-/// How many losses are told one by one.
-const MANY: usize = 20;
-
 /// The outcome of a run. A part that was left out is `None`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -43,8 +40,6 @@ pub struct Report {
     pub storm: Option<Storm>,
     /// The targets that were missed.
     pub missed: Vec<String>,
-    /// What was lost, change by change.
-    pub losses: Vec<String>,
 }
 
 impl Report {
@@ -83,6 +78,7 @@ impl Report {
             none(part.count.revived, "faults: revived");
             none(part.count.old_key, "faults: reachable by an old key");
             none(part.stale, "faults: stale reads");
+            none(part.count.late, "faults: found late");
         }
         for (name, part, percent) in writers {
             let Some(part) = part else { continue };
@@ -153,11 +149,8 @@ impl Report {
                 for miss in missed {
                     let _ = writeln!(text, "  {miss}");
                 }
-                for loss in self.losses.iter().take(MANY) {
+                for loss in self.storm.iter().flat_map(|storm| &storm.losses) {
                     let _ = writeln!(text, "lost: {loss}");
-                }
-                if self.losses.len() > MANY {
-                    let _ = writeln!(text, "and {} more", self.losses.len() - MANY);
                 }
             }
         }
@@ -210,6 +203,7 @@ fn storm(part: &Storm) -> String {
     for (name, number) in [
         ("changes acknowledged", count.acknowledged),
         ("found", count.found),
+        ("  of these, missing at a first look", count.late),
         ("lost", count.lost),
         ("forgotten by what was restarted", count.forgotten),
         ("  of these, found before", count.forgotten_after_found),
@@ -259,7 +253,7 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Count;
+    use crate::count::Count;
     use crate::tally::Times;
 
     fn writers(requests: usize, refused: usize) -> Option<Writers> {

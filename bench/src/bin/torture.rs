@@ -162,7 +162,6 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let breaker = Breaker::new(victims, backing.is_forgetful(), freeze);
         report.storm = Some(phases::storm(&course, breaker, length, tell).await?);
     }
-    report.losses = course.losses();
     report.judge();
     let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.text() };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;

@@ -11,8 +11,8 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use super::writers::somebody;
 use crate::client::{Client, Exchange, SetCookie};
+use crate::count::Count;
 use crate::course::Course;
-use crate::ledger::Count;
 use crate::schedule::burst;
 use crate::tally::{Answers, Tally};
 use crate::visitor::Visitor;
@@ -135,10 +135,10 @@ pub async fn rotations(course: &Arc<Course>, rounds: u64) -> anyhow::Result<Rota
         tasks.join_all().await;
         sum.rotations += usize::from(rotated);
         let families = visitor.ledger.families();
-        for (name, checked) in course.check(&mut course.client(), &visitor.ledger).await? {
-            sum.count += checked;
+        for (name, verdict) in course.check(&mut course.client(), &visitor.ledger).await? {
+            sum.count += verdict.count;
             let is_own = former.as_ref().is_some_and(|key| *key == name || families[&name].former.contains(key));
-            sum.elsewhere += if is_own { 0 } else { checked.acknowledged };
+            sum.elsewhere += if is_own { 0 } else { verdict.count.acknowledged };
         }
     }
     sum.answers = tally.answers();

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::breaker::{Breaker, Done};
 use crate::client::Client;
+use crate::count::Count;
 use crate::course::Course;
-use crate::ledger::Count;
 use crate::schedule::{Act, HANDS, Step, life};
 use crate::tally::{Answers, Tally};
 use crate::visitor::{Visitor, Written};
@@ -33,6 +33,8 @@ pub struct Storm {
     pub sessions: usize,
     /// What became of what was acknowledged.
     pub count: Count,
+    /// The first losses, in words.
+    pub losses: Vec<String>,
     /// Answers that did not show what had been acknowledged before they were asked for.
     pub stale: u64,
     /// The longest time from a repair until a request that was sent after it was answered with 200, in milliseconds.
@@ -40,6 +42,9 @@ pub struct Storm {
     /// All answers.
     pub answers: Answers,
 }
+
+/// How many losses are told one by one.
+const TOLD: usize = 20;
 
 /// What the visitors share.
 struct Weather {
@@ -82,18 +87,22 @@ pub async fn storm(
     }
     let seconds = begin.elapsed().as_secs_f64();
 
-    let (mut count, mut sessions, mut client) = (Count::default(), 0, course.client());
+    let (mut count, mut losses, mut sessions, mut client) = (Count::default(), Vec::new(), 0, course.client());
     for visitor in &all {
-        let checked = course.check(&mut client, &visitor.ledger).await?;
-        sessions += checked.len();
-        checked.into_iter().for_each(|(_, checked)| count += checked);
+        for (_, verdict) in course.check(&mut client, &visitor.ledger).await? {
+            sessions += 1;
+            count += verdict.count;
+            losses.extend(verdict.losses);
+        }
     }
+    losses.truncate(TOLD);
     Ok(Storm {
         seconds,
         victims: breaker.victims(),
         faults,
         sessions,
         count,
+        losses,
         stale: weather.stale.load(Ordering::Relaxed),
         longest_recovery: breaker.longest_recovery(),
         answers: weather.tally.answers(),
@@ -115,13 +124,11 @@ async fn lives(weather: Arc<Weather>, number: u64) -> anyhow::Result<Vec<Arc<Vis
         }
         hands = tasks.join_all().await;
         let course = &weather.course;
-        for (name, checked) in course.check(&mut hands[0], &visitor.ledger).await? {
-            if checked.found == checked.acknowledged {
+        for (name, verdict) in course.check(&mut hands[0], &visitor.ledger).await? {
+            if !verdict.is_clean() {
+                visitor.ledger.accused(&name, verdict);
+            } else if verdict.count.found == verdict.count.acknowledged {
                 visitor.ledger.found(&name);
-            }
-            // What was lost stays lost, even if something puts it back later.
-            if checked.lost + checked.twice + checked.revived + checked.old_key > 0 {
-                visitor.ledger.settled(&name, checked);
             }
         }
     }

@@ -11,8 +11,9 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
+use crate::count::Count;
 use crate::course::Course;
-use crate::ledger::Count;
+
 use crate::tally::{Answers, Tally, answered};
 use crate::visitor::Visitor;
 
@@ -85,8 +86,8 @@ pub async fn different_keys(course: &Arc<Course>, rounds: u64) -> anyhow::Result
             }
         })
         .await;
-        for (_, checked) in course.check(&mut course.client(), &visitor.ledger).await? {
-            count += checked;
+        for (_, verdict) in course.check(&mut course.client(), &visitor.ledger).await? {
+            count += verdict.count;
         }
     }
     Ok(Writers::new(count, tally.answers()))
@@ -105,8 +106,8 @@ pub async fn increments(course: &Arc<Course>, rounds: u64) -> anyhow::Result<Wri
             }
         })
         .await;
-        for (_, checked) in course.check(&mut course.client(), &visitor.ledger).await? {
-            count += checked;
+        for (_, verdict) in course.check(&mut course.client(), &visitor.ledger).await? {
+            count += verdict.count;
         }
     }
     Ok(Writers::new(count, tally.answers()))
