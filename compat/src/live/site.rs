@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use cloakroom_test_servers::{Kind, Options, Server, shared};
+use cloakroom_test_servers::{Django, Kind, Options, Server, shared};
 use tempfile::TempDir;
 use ureq::Agent;
 
@@ -192,13 +192,12 @@ impl Deployment {
 
     /// Starts Django and waits until it answers.
     pub fn django(&self) -> Site {
-        // The limits of the request are lifted: what a stranger may send is for Django to judge.
-        let mut command = self.python_command();
-        command.args(["-m", "gunicorn", "counterpart.wsgi", "--bind", "127.0.0.1:0", "--threads", "4"]);
-        command.args(["--limit-request-line", "0", "--limit-request-field_size", "0"]);
-        // It keeps connections for longer than the visitors do, so that it never closes one that is just being used.
-        command.args(["--no-control-socket", "--graceful-timeout", "5", "--keep-alive", "60"]);
-        Site::start("Django", command)
+        // The limits of the request are lifted: what a stranger may send is for Django to judge. And it keeps connections
+        // for longer than the visitors do, so that it never closes one that is just being used.
+        let options = ["--limit-request-line=0", "--limit-request-field_size=0", "--no-control-socket"];
+        let options = options.into_iter().chain(["--threads=4", "--graceful-timeout=5", "--keep-alive=60"]);
+        let django = Django::start(self.python_command(), &root().join("compat/django"), "counterpart.wsgi", options);
+        Site { agent: agent(), address: django.url(), serving: Serving::Django(Box::new(django)) }
     }
 
     /// Runs a subcommand of `cloakroom` to its end.
@@ -275,15 +274,20 @@ fn available(kind: Kind) -> &'static Server {
 pub struct Site {
     /// Connections that stay open for the next request. They go before the process: gunicorn waits for them.
     agent: Agent,
-    process: Mutex<Process>,
+    serving: Serving,
     address: String,
+}
+
+enum Serving {
+    Cloakroom(Mutex<Process>),
+    Django(Box<Django>),
 }
 
 impl Site {
     fn start(name: &str, command: Command) -> Site {
         let mut process = Process::start(name, command);
         let address = process.wait_for("listening", listening);
-        Site { agent: agent(), process: Mutex::new(process), address }
+        Site { agent: agent(), serving: Serving::Cloakroom(Mutex::new(process)), address }
     }
 
     /// What asks this site.
@@ -298,7 +302,10 @@ impl Site {
 
     /// What it printed so far.
     pub fn log(&self) -> String {
-        self.lock().log()
+        match &self.serving {
+            Serving::Cloakroom(_) => self.lock().log(),
+            Serving::Django(django) => django.log(),
+        }
     }
 
     /// Waits until its log has a line for which `wanted` holds. The site answers before its log is read here.
@@ -326,9 +333,16 @@ impl Site {
         self.lock().kill();
     }
 
+    /// The Django that this site is.
+    pub fn as_django(&self) -> &Django {
+        let Serving::Django(django) = &self.serving else { panic!("this one is ours") };
+        django
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Process> {
+        let Serving::Cloakroom(process) = &self.serving else { panic!("only ours is looked after so") };
         // A test that failed while it looked at the process has said why; the guard is as good as before.
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

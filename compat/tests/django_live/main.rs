@@ -39,6 +39,7 @@ mod expiry;
 mod headers;
 mod login;
 mod migrations;
+mod outage;
 mod secrets;
 mod several;
 mod sweep;

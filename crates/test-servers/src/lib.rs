@@ -1,4 +1,4 @@
-//! Private PostgreSQL, MariaDB, Redis (or Valkey) and Memcached servers for tests, to be broken at will.
+//! Private PostgreSQL, MariaDB, Redis (or Valkey) and Memcached servers and a Django for tests, to be broken at will.
 //!
 //! Each server listens on a free port of 127.0.0.1, keeps its data in a temporary directory, and is gone with its
 //! [`Server`], or with the test program however that ends. Nothing else on the machine is touched. As root, servers
@@ -28,6 +28,7 @@
 //! `test-servers`, which starts them once and runs a command, all programs share those.
 
 mod certificates;
+mod django;
 mod kinds;
 mod process;
 mod programs;
@@ -42,6 +43,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 
+pub use django::Django;
 use process::{Process, Watcher};
 
 /// The user that tests log in as, where a server has users.
