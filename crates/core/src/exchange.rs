@@ -201,7 +201,7 @@ impl Exchange {
             let wanted = state.unsaved || (self.0.save_every_request && !state.saved);
             if wanted {
                 let why = if state.unsaved { "it was changed" } else { "SESSION_SAVE_EVERY_REQUEST" };
-                debug!(why, "commit: the session is saved");
+                debug!(why, "commit: the session is to be saved");
             }
             (wanted, state.modified, as_accessed)
         };
