@@ -1,13 +1,15 @@
 //! What happens to sessions, as it happens: the library's trace events, kept for whoever looks on.
 //!
-//! A page sees what the log would see: there is one mechanism. While nobody looks on, an event costs a look at one
-//! counter.
+//! A page sees what the log would see: there is one mechanism. While nobody looks on, the layer takes no part in it, and
+//! an event costs what it costs without it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::callsite::rebuild_interest_cache;
 use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, dynamic_filter_fn};
@@ -41,19 +43,24 @@ tokio::task_local! {
 /// How many pieces of work are being recorded.
 static RECORDING: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts one recording for as long as it lives, however the work ends.
+/// Counts one recording for as long as it lives, however the work ends. The first and the last have every place that
+/// makes an event ask anew who wants it.
 struct Recording;
 
 impl Recording {
     fn begin() -> Self {
-        RECORDING.fetch_add(1, Ordering::Relaxed);
+        if RECORDING.fetch_add(1, Ordering::SeqCst) == 0 {
+            rebuild_interest_cache();
+        }
         Self
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        RECORDING.fetch_sub(1, Ordering::Relaxed);
+        if RECORDING.fetch_sub(1, Ordering::SeqCst) == 1 {
+            rebuild_interest_cache();
+        }
     }
 }
 
@@ -69,15 +76,17 @@ pub(crate) async fn record<T>(work: impl Future<Output = T>) -> (T, Vec<Event>) 
 /// The layer of the log through which [`record`] sees events.
 pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     let of_sessions = |metadata: &Metadata<'_>| metadata.is_event() && metadata.target().starts_with("cloakroom");
-    let looked_at = move |metadata: &Metadata<'_>, _: &Context<'_, S>| {
-        RECORDING.load(Ordering::Relaxed) > 0 && of_sessions(metadata) && RECORD.try_with(|_| ()).is_ok()
-    };
+    let looked_at =
+        move |metadata: &Metadata<'_>, _: &Context<'_, S>| of_sessions(metadata) && RECORD.try_with(|_| ()).is_ok();
     let filter = dynamic_filter_fn(looked_at).with_max_level_hint(LevelFilter::DEBUG);
-    let never_elsewhere = move |metadata: &'static Metadata<'static>| match of_sessions(metadata) {
-        true => tracing::subscriber::Interest::sometimes(),
-        false => tracing::subscriber::Interest::never(),
+    let asked = move |metadata: &'static Metadata<'static>| {
+        if RECORDING.load(Ordering::SeqCst) > 0 && of_sessions(metadata) {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
     };
-    Recorder.with_filter(filter.with_callsite_filter(never_elsewhere))
+    Recorder.with_filter(filter.with_callsite_filter(asked))
 }
 
 struct Recorder;
@@ -100,5 +109,34 @@ impl Visit for Event {
             "message" => self.message = format!("{value:?}"),
             name => self.fields.push((name, format!("{value:?}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::tests::start_trace;
+
+    #[tokio::test]
+    async fn each_sees_its_own_events_and_only_while_it_looks_on() {
+        start_trace();
+        let work = async |name: &'static str| {
+            tracing::debug!(name, "begins");
+            tokio::task::yield_now().await;
+            tracing::warn!(bytes = 7, "ends");
+            name
+        };
+        let wanted = async || tracing::event_enabled!(Level::DEBUG);
+        assert!(!wanted().await && record(wanted()).await.0 && !wanted().await);
+        work("unseen").await;
+        let ((one, first), (two, second)) = tokio::join!(record(work("one")), record(work("two")));
+        assert_eq!((one, two), ("one", "two"));
+        for (name, events) in [("one", first), ("two", second)] {
+            let seen: Vec<_> = events.iter().map(|event| (event.message.as_str(), event.is_failure())).collect();
+            assert_eq!(seen, [("begins", false), ("ends", true)]);
+            assert_eq!(events[0].fields, [("name", name.to_owned())]);
+            assert_eq!(events[1].fields, [("bytes", "7".to_owned())]);
+        }
+        assert_eq!(record(async { tracing::debug!(target: "hyper", "not of a session") }).await.1.len(), 0);
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn details(happening: &Happening) -> Markup {
     html! {
         article.happening {
             h4 { (short(&happening.what, MEDIUM)) }
+            @if let Some(file) = &happening.file { pre.panel { (file.trim_end()) } }
             @if let Some(exchange) = &happening.exchange {
                 div.wire {
                     figure { figcaption { "Request" } pre { (short(&exchange.request, LONG)) } }

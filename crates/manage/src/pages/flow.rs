@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::course::{Course, Row};
+use super::course::{Course, Row, Step};
 
 /// Each station: its name, what it is about, and the rows of the table that belong to it.
 const STATIONS: &[(&str, &str, &[usize])] = &[
@@ -15,16 +15,40 @@ const STATIONS: &[(&str, &str, &[usize])] = &[
     ("End", "expired or cleared", &[7]),
 ];
 
-pub(crate) fn flow(course: Option<&Course>) -> Markup {
+/// Where the visitor stands.
+fn present(course: Option<&Course>) -> usize {
+    let step = course.and_then(|course| course.present);
+    let of_step = |step: Step| STATIONS.iter().position(|(_, _, rows)| rows.contains(&step.number()));
+    step.and_then(of_step).unwrap_or(0)
+}
+
+/// Whether a station's rows are all done, and whether one of them failed.
+fn state(course: Option<&Course>, rows: &[usize]) -> (bool, bool) {
     let row = |number: &usize| course.and_then(|course| course.row(*number));
-    let present = course
-        .and_then(|course| course.present)
-        .map_or(0, |step| STATIONS.iter().position(|(_, _, rows)| rows.contains(&step.number())).unwrap_or(0));
+    let done = rows.iter().all(|number| row(number).is_some_and(Row::succeeded));
+    (done, rows.iter().filter_map(row).any(|row| !row.succeeded()))
+}
+
+/// The same in one line, for the bar that stays in sight. It tells nothing new to who does not see it.
+pub(crate) fn strip(course: Option<&Course>) -> Markup {
+    let present = present(course);
+    html! {
+        p.strip aria-hidden="true" {
+            @for (place, (_, _, rows)) in STATIONS.iter().enumerate() {
+                @let (done, failed) = state(course, rows);
+                i.here[place == present].done[done].failed[failed] {}
+            }
+            span { (STATIONS[present].0) }
+        }
+    }
+}
+
+pub(crate) fn flow(course: Option<&Course>) -> Markup {
+    let present = present(course);
     html! {
         ol.flow aria-label="The way of a session" {
             @for (place, (name, about, rows)) in STATIONS.iter().enumerate() {
-                @let failed = rows.iter().filter_map(row).any(|row| !row.succeeded());
-                @let done = place == 0 || rows.iter().all(|number| row(number).is_some_and(Row::succeeded));
+                @let (done, failed) = state(course, rows);
                 li.failed[failed].done[done] aria-current=[(place == present).then_some("step")] {
                     span.mark aria-hidden="true" {
                         @if failed { (cross()) } @else if done { (tick()) } @else { (numbers(rows)) }

@@ -90,3 +90,48 @@ pub(crate) fn short(text: &str, length: usize) -> Markup {
         Some((end, _)) => html! { (text[..end]) "…" span.cut { " (" (text.chars().count()) " characters)" } },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// How bright the colours of a block are, by name.
+    fn brightness(block: &str) -> HashMap<&str, f64> {
+        let colours =
+            block.split(';').filter_map(|declaration| declaration.trim().strip_prefix("--")?.split_once(": #"));
+        colours
+            .map(|(name, colour)| {
+                let channel = |at: usize| {
+                    let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+                    if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+                };
+                (name, 0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4))
+            })
+            .collect()
+    }
+
+    /// What is written can be read: WCAG's 4.5 to 1, in both schemes.
+    #[test]
+    fn colours_have_contrast() {
+        let blocks: Vec<&str> = STYLE.split(":root {").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+        assert_eq!(blocks.len(), 2, "light and dark");
+        for block in blocks {
+            let of = brightness(block);
+            for (text, grounds) in [
+                ("ink", &["paper", "card", "code", "tint", "bad-tint"][..]),
+                ("quiet", &["paper", "card", "code", "tint", "bad-tint"]),
+                ("accent", &["paper", "card", "tint"]),
+                ("on-accent", &["accent"]),
+                ("good", &["card", "tint", "code"]),
+                ("card", &["good"]),
+                ("bad", &["card", "bad-tint"]),
+            ] {
+                for ground in grounds {
+                    let contrast = (of[text].max(of[ground]) + 0.05) / (of[text].min(of[ground]) + 0.05);
+                    assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+                }
+            }
+        }
+    }
+}

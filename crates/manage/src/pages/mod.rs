@@ -11,7 +11,7 @@ mod routes;
 mod sandbox;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod visitors;
 mod wishes;
 

@@ -26,6 +26,8 @@ use crate::trace::{self, Event};
 pub(crate) struct Happening {
     /// Who did what.
     pub(crate) what: String,
+    /// The settings file that it was done with, where that is shown.
+    pub(crate) file: Option<String>,
     pub(crate) exchange: Option<Exchange>,
     /// The library's trace of it.
     pub(crate) events: Vec<Event>,
@@ -245,7 +247,7 @@ impl Sandbox {
             response: head(format!("HTTP/1.1 {}", parts.status), &parts.headers),
             body: String::from_utf8_lossy(&body).into_owned(),
         };
-        Happening { what, exchange: Some(exchange), events, notes, failure }
+        Happening { what, file: None, exchange: Some(exchange), events, notes, failure }
     }
 
     /// Closes the visitor's browser and opens it again.

@@ -194,6 +194,7 @@ fn controls(course: Option<&Course>) -> Markup {
             }
             form method="post" action="/steps/all" { button disabled[next.is_none()] { "Run all" } }
             form method="post" action="/steps/again" { button { "Start again" } }
+            (flow::strip(course))
         }
     }
 }

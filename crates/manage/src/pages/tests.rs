@@ -18,7 +18,7 @@ const ENGINES: [&str; 5] = ["db", "cached_db", "cache", "file", "signed_cookies"
 const STORED: &str = r#"{"key":"value"}"#;
 
 /// The log as the command sets it up, as far as the pages read it.
-pub(super) fn start_trace() {
+pub(crate) fn start_trace() {
     static TRACE: Once = Once::new();
     TRACE.call_once(|| tracing_subscriber::registry().with(crate::trace::layer()).init());
 }
@@ -268,6 +268,32 @@ async fn forms_of_other_sites_are_refused() {
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
     }
     assert!(site.get("/").await.contains("Next step: 2"), "the forged forms counted");
+}
+
+/// Whatever is typed, the steps come to an end and show something.
+#[tokio::test]
+async fn nothing_typed_stops_the_steps() {
+    let mut site = Site::new().await;
+    let long = "v".repeat(5_000);
+    for engine in ENGINES {
+        for rest in [
+            "age=0&key=key&value=value",
+            "age=-1&key=key&value=value",
+            "age=9223372036854775807&key=key&value=value",
+            "age=60&key=_session_expiry&value=soon",
+            "age=60&key=&value=",
+            "age=60&key=%F0%9F%A7%A5%26%3D%23%2B%20%00&value=%0D%0A%5C%22",
+            &format!("age=60&key=long&value={long}"),
+        ] {
+            let form = format!("name=sessionid&path=&domain=&same_site=False&engine={engine}&{rest}");
+            site.post("/steps/settings/run", &form).await;
+            for step in ["reopen", "clear"] {
+                site.post(&format!("/steps/take/{step}"), "").await;
+            }
+            let page = site.get("/?step=7").await;
+            assert!(page.contains("What happened in step 7") && !page.contains("Nothing yet."), "{form}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -57,16 +57,20 @@ fn told(place: usize, question: &Question, choice: usize, answers: &Answers) -> 
                 li.good[at == question.right].bad[at == choice && !right] {
                     span.sign { @if at == question.right { (tick()) } @else if at == choice { (cross()) } }
                     span { (text)
-                        @if at == choice { small { " your answer" } }
-                        @if at == question.right { small { " right" } } }
+                        small { @match (at == choice, at == question.right) {
+                            (true, true) => " your answer, right",
+                            (true, false) => " your answer",
+                            (false, true) => " right",
+                            (false, false) => "",
+                        } } }
                 }
             }
         }
-        div.notice.bad[!right] role="status" {
-            p { strong { @if right { "Right." } @else { "Wrong." } } " " (question.why) }
+        div.notice.bad[!right].good[right] role="status" {
+            p { strong { @if right { "Right." } @else { "Wrong." } } " " (with_code(question.why)) }
         }
         h3 { "Common mistakes" }
-        ul { @for mistake in question.mistakes { li { (mistake) } } }
+        ul { @for mistake in question.mistakes { li { (with_code(mistake)) } } }
         div.buttons {
             @match answers.next() {
                 Some(next) => a.button.primary href={ "/practice?question=" (next + 1) } { "Next question" },
@@ -131,6 +135,15 @@ pub(crate) fn result(answers: &Answers) -> Markup {
                 form method="post" action="/practice/again" { button.primary { "Practise again" } }
                 a.button href="/" { "Step by step" }
             }
+        }
+    }
+}
+
+/// Text with code between backticks.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

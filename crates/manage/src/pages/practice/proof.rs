@@ -59,6 +59,6 @@ async fn start(sandbox: &mut Sandbox, settings: &str) -> Happening {
         toml.insert_str(0, "INSTALLED_APPS = [\"django.contrib.sessions\"]\n");
     }
     let mut happening = sandbox.restart(toml).await;
-    happening.notes.insert(0, sandbox.toml().trim_end().to_owned());
+    happening.file = Some(sandbox.toml().to_owned());
     happening
 }
