@@ -35,11 +35,10 @@ use token::{Base, Token};
 /// # What may be stale, and for how long
 /// Writers of a session who overtake each other leave a marker too, and the next reader asks the database; nobody puts
 /// older data over newer. When the cache takes neither the new data nor a marker, that is logged as an error and the
-/// request goes on. This process then asks the database for that session, and offers the cache a marker again and
-/// again, after a second at first and at last every half minute, until it takes one; till then *other* processes, and
-/// Django, may read the old data. Reading stale data never loses anything: what a request changes is merged into the
-/// row. Django itself writes the cache without looking, so that one of its requests, overtaken between its two writes,
-/// can put older data there, as it can without us.
+/// request goes on. This process then asks the database for that session, and offers the cache a marker again every
+/// second until it takes one; till then *other* processes, and Django, may read the old data. Reading stale data never
+/// loses anything: what a request changes is merged into the row. Django itself writes the cache without looking, so
+/// that one of its requests, overtaken between its two writes, can put older data there, as it can without us.
 ///
 /// # Round trips
 /// | | cache | database |

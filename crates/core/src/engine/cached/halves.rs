@@ -23,9 +23,9 @@ const MARKER_LIFE: Duration = Duration::from_secs(60);
 const FRESH_FOR: Duration = Duration::from_secs(30);
 /// How often another writer may come in between while a marker is set; then the entry is deleted instead.
 const MARK_TRIES: usize = 8;
-/// How soon a cache that took no marker is offered one again; twice as long after each time, up to the second one.
-const REPAIR_AFTER: Duration = Duration::from_secs(1);
-const REPAIR_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+/// How often a cache that took no marker is offered one again. One attempt a second costs nothing, and what other
+/// processes may read until it succeeds is old.
+const REPAIR_EVERY: Duration = Duration::from_secs(1);
 
 /// Both halves and what stands between them.
 pub(super) struct Inner {
@@ -191,9 +191,8 @@ impl Inner {
 
 /// Offers the cache markers for the sessions under suspicion until none is left, or the store is gone.
 async fn repair(store: Weak<Inner>) {
-    let mut pause = REPAIR_AFTER;
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(REPAIR_EVERY).await;
         let Some(inner) = store.upgrade() else { return };
         loop {
             let Some(key) = inner.suspects.next() else { return };
@@ -202,7 +201,6 @@ async fn repair(store: Weak<Inner>) {
                 break;
             }
         }
-        pause = REPAIR_AT_LEAST_EVERY.min(pause * 2);
     }
 }
 
