@@ -75,8 +75,8 @@ pub struct Done {
 #[derive(Debug)]
 pub struct Breaker {
     victims: Vec<Victim>,
-    /// Whether a victim that is restarted forgets what it had.
-    forgetful: bool,
+    /// The victim that forgets the sessions when it is restarted, if one does.
+    forgetful: Option<usize>,
     /// How long a victim is frozen.
     freeze: Duration,
     /// Since when all is well, until somebody has noticed.
@@ -86,14 +86,16 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A breaker of these victims.
-    pub fn new(victims: Vec<Victim>, forgetful: bool, freeze: Duration) -> Self {
+    /// A breaker of these victims, of which one may forget the sessions when it is restarted.
+    pub fn new(victims: Vec<Victim>, forgetful: Option<usize>, freeze: Duration) -> Self {
         Self { victims, forgetful, freeze, well: Mutex::default(), recoveries: Mutex::default() }
     }
 
     /// The names of the victims.
     pub fn victims(&self) -> Vec<&'static str> {
-        self.victims.iter().map(Victim::name).collect()
+        let mut names: Vec<_> = self.victims.iter().map(Victim::name).collect();
+        names.dedup();
+        names
     }
 
     /// Breaks and repairs until the deadline; `tell` hears of each fault.
@@ -139,18 +141,19 @@ impl Breaker {
             victim.thaw();
             return Ok(());
         }
-        if self.forgetful {
+        let forgets = self.forgetful == Some(event.victim);
+        if forgets {
             course.is_forgetting();
         }
         if let Fault::Kill(down) = event.fault {
             victim.kill();
-            if self.forgetful {
+            if forgets {
                 course.has_forgotten();
             }
             std::thread::sleep(down);
         }
         victim.restart()?;
-        if self.forgetful && event.fault == Fault::Restart {
+        if forgets && event.fault == Fault::Restart {
             course.has_forgotten();
         }
         Ok(())

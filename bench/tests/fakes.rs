@@ -19,7 +19,7 @@ async fn course(habit: Habit) -> Arc<Course> {
 }
 
 async fn storm(course: &Arc<Course>) -> phases::Storm {
-    let breaker = Breaker::new(Vec::new(), false, Duration::ZERO);
+    let breaker = Breaker::new(Vec::new(), None, Duration::ZERO);
     phases::storm(course, breaker, Duration::from_secs(1), |_| {}).await.expect("the fake answers")
 }
 

@@ -49,6 +49,9 @@ struct Args {
     /// How many processes the site has, over one store
     #[arg(long, default_value_t = 1)]
     sites: usize,
+    /// The site is killed, frozen and restarted too, where it is not the only thing that can be
+    #[arg(long)]
+    break_site: bool,
     /// Redis keeps nothing on its disk
     #[arg(long)]
     no_persistence: bool,
@@ -155,11 +158,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if wants(Part::Faults) {
         tell(format!("mixed load under faults for {} seconds", length.as_secs()));
-        let victims: Vec<Victim> = match backing.servers.is_empty() {
-            true => sites.iter().cloned().map(Victim::Site).collect(),
-            false => backing.servers.iter().cloned().map(Victim::Server).collect(),
-        };
-        let breaker = Breaker::new(victims, backing.is_forgetful(), freeze);
+        let mut victims: Vec<Victim> = backing.servers.iter().cloned().map(Victim::Server).collect();
+        if victims.is_empty() || args.break_site {
+            victims.extend(sites.iter().cloned().map(Victim::Site));
+        }
+        // Only engines that have one place for their sessions are forgetful, and that is the first victim.
+        let breaker = Breaker::new(victims, backing.is_forgetful().then_some(0), freeze);
         report.storm = Some(phases::storm(&course, breaker, length, tell).await?);
     }
     report.judge();

@@ -43,6 +43,9 @@ pub struct Storm {
     pub answers: Answers,
 }
 
+/// How long nothing happens before the last look. What was still on its way has arrived by then: statements that a
+/// server carries out after it was frozen, and what a site owes its cache.
+const CALM: Duration = Duration::from_secs(5);
 /// How many losses are told one by one.
 const TOLD: usize = 20;
 
@@ -86,6 +89,9 @@ pub async fn storm(
         all.extend(lived??);
     }
     let seconds = begin.elapsed().as_secs_f64();
+    if !breaker.victims().is_empty() {
+        tokio::time::sleep(CALM).await;
+    }
 
     let (mut count, mut losses, mut sessions, mut client) = (Count::default(), Vec::new(), 0, course.client());
     for visitor in &all {
