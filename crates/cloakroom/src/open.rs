@@ -10,6 +10,7 @@ use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{SALT, SignedCookies};
 use cloakroom_core::settings::{CacheBackend, CacheConfig, EngineName, Settings};
 use cloakroom_core::store::Store;
+use cloakroom_core::sweep::Turns;
 use cloakroom_core::wire::cache_key::{CACHE_ENGINE, CACHED_DB_ENGINE};
 use cloakroom_core::wire::expiry::{EXPIRY_KEY, Lifetime};
 use cloakroom_core::wire::session_data::{Codec, SignedText};
@@ -30,34 +31,48 @@ struct Cache {
 pub(crate) struct Opened {
     pub(crate) engine: Engine,
     pub(crate) cache: Option<Arc<dyn Store>>,
+    /// Which of several nodes sweeps, where there is something to sweep.
+    pub(crate) turns: Option<Arc<dyn Turns>>,
 }
+
+/// A store, and which of the nodes that share it sweeps it.
+type Shared = (Arc<dyn Store>, Arc<dyn Turns>);
 
 /// Opens the engine that `SESSION_ENGINE` names.
 pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
-    let mut entries = None;
+    let (mut entries, mut sweeping) = (None, None);
     let engine = match settings.engine() {
-        EngineName::Db => Engine::Store { store: database(settings, clock).await?, codec: settings.signed_codec() },
+        EngineName::Db => {
+            let (store, turns) = database(settings, clock).await?;
+            sweeping = Some(turns);
+            Engine::Store { store, codec: settings.signed_codec() }
+        }
         EngineName::Cache => {
             let Cache { store, codec } = cache(settings, CACHE_ENGINE, clock)?;
             entries = Some(store.clone());
             Engine::Store { store, codec: codec.unwrap_or_else(Codec::json) }
         }
         EngineName::CachedDb => {
-            let database = database(settings, clock.clone()).await?;
+            let (database, turns) = database(settings, clock.clone()).await?;
+            sweeping = Some(turns);
             let Cache { store, codec } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
             entries = Some(store.clone());
             let form = codec.map_or(CacheForm::Private { max_age: LOCAL_MAX_AGE }, CacheForm::Django);
             CachedStore::new(settings.cache_alias(), store, form, database, settings.signed_codec(), clock)
                 .into_engine()
         }
-        EngineName::File => Engine::Store { store: Arc::new(files(settings, clock)?), codec: settings.signed_codec() },
+        EngineName::File => {
+            let store = Arc::new(files(settings, clock)?);
+            sweeping = Some(store.clone() as Arc<dyn Turns>);
+            Engine::Store { store, codec: settings.signed_codec() }
+        }
         EngineName::SignedCookies => Engine::SignedCookies(SignedCookies::new(
             SignedText::new(settings.secrets(), SALT, settings.serializer()),
             settings.expiry_rules(),
             settings.cookie_name().len(),
         )),
     };
-    Ok(Opened { engine, cache: entries })
+    Ok(Opened { engine, cache: entries, turns: sweeping })
 }
 
 fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {
@@ -121,8 +136,8 @@ fn redis(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache> {
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-async fn database(settings: &Settings, clock: Clock) -> Result<Arc<dyn Store>> {
-    Ok(open_database(settings, false, clock).await?.into_store())
+async fn database(settings: &Settings, clock: Clock) -> Result<Shared> {
+    Ok(open_database(settings, false, clock).await?.into_store_with_turns())
 }
 
 /// The database that `DATABASE_URL` names: what `cloakroom migrate` works on. A missing SQLite file is made if
@@ -144,7 +159,7 @@ pub async fn open_database(
 }
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
-async fn database(settings: &Settings, _clock: Clock) -> Result<Arc<dyn Store>> {
+async fn database(settings: &Settings, _clock: Clock) -> Result<Shared> {
     settings.database_url().ok_or_else(no_database)?;
     Err(wrong(format!(
         "SESSION_ENGINE: `{}` needs a database's feature of the crate `cloakroom`: turn on `sqlite`, `postgres` or \

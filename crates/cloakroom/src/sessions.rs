@@ -7,8 +7,9 @@ use cloakroom_core::engine::Engine;
 use cloakroom_core::exchange::{Exchange, Policy};
 use cloakroom_core::settings::Settings;
 use cloakroom_core::store::Store;
+use cloakroom_core::sweep::{self, Sweep};
 use cloakroom_core::wire::cookie::CookieWriter;
-use cloakroom_core::{Clock, KeySource};
+use cloakroom_core::{Clock, ErrorKind, KeySource};
 
 use crate::Result;
 use crate::open::{Opened, open};
@@ -54,22 +55,23 @@ impl Sessions {
     /// # Errors
     /// As [`from_settings`](Self::from_settings).
     pub async fn with_clock(settings: Settings, clock: Clock) -> Result<Self> {
-        let (engine, cache) = if settings.sessions_enabled() {
-            let Opened { engine, cache } = open(&settings, clock.clone()).await?;
+        let opened = if settings.sessions_enabled() {
+            let opened = open(&settings, clock.clone()).await?;
             tracing::debug!(engine = settings.engine().short(), "sessions: on, the engine is open");
-            (engine, cache)
+            opened
         } else {
             tracing::debug!("sessions: switched off by INSTALLED_APPS");
-            (Engine::Off, None)
+            Opened { engine: Engine::Off, cache: None, turns: None }
         };
-        Ok(Self { cache, ..Self::assemble(settings, engine, clock)? })
+        Self::assemble(settings, opened, clock)
     }
 
     /// Sessions in a store of your own, in the signed text of Django's database engine. `SESSION_ENGINE` is of no
-    /// account then.
+    /// account then. With `SESSION_SWEEP_INTERVAL`, each process sweeps the store.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong, or if the site
+    /// is to sweep in the background and there is no tokio runtime to do it on.
     pub fn with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self> {
         let codec = settings.signed_codec();
         Self::with_engine(settings, Engine::Store { store, codec })
@@ -78,14 +80,26 @@ impl Sessions {
     /// Sessions in an engine of your own. `SESSION_ENGINE` is of no account then.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the cookie's settings are wrong.
+    /// As [`with_store`](Self::with_store).
     pub fn with_engine(settings: Settings, engine: Engine) -> Result<Self> {
-        Self::assemble(settings, engine, Clock::system())
+        Self::assemble(settings, Opened { engine, cache: None, turns: None }, Clock::system())
     }
 
-    fn assemble(settings: Settings, engine: Engine, clock: Clock) -> Result<Self> {
+    fn assemble(settings: Settings, opened: Opened, clock: Clock) -> Result<Self> {
+        let Opened { engine, cache, turns } = opened;
         let exchange = Exchange::new(engine, policy(&settings)?, clock, KeySource::system());
-        Ok(Self { exchange, settings: Arc::new(settings), cache: None })
+        if let (Some(interval), Some(store)) = (settings.sweep_interval(), exchange.engine().store()) {
+            if tokio::runtime::Handle::try_current().is_err() {
+                return Err(cloakroom_core::Error::new(
+                    ErrorKind::Configuration,
+                    "SESSION_SWEEP_INTERVAL: there is no tokio runtime here to sweep on; make the sessions within one, \
+                     as in `#[tokio::main]`, or leave the setting out",
+                )
+                .into());
+            }
+            sweep::in_background(store, turns, interval);
+        }
+        Ok(Self { exchange, settings: Arc::new(settings), cache })
     }
 
     /// The layer that gives every request its session.
@@ -143,22 +157,19 @@ impl Sessions {
         &self.settings
     }
 
-    /// Removes expired sessions, `batch` at a time, and returns how many: Django's `clear_expired`. Between batches,
-    /// writers get their turn. Engines that keep no records have nothing to clear.
+    /// Removes expired sessions, `batch` at a time or fewer, and returns how many: Django's `clear_expired`. Between
+    /// batches, writers get their turn; see [`Sweep`] to go through them one by one. Engines that keep no records have
+    /// nothing to clear.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store fails; what was removed stays removed.
     pub async fn clear_expired(&self, batch: usize) -> Result<u64> {
         let Some(store) = self.store() else { return Ok(0) };
-        let mut removed = 0;
-        loop {
-            let cleared = store.clear_expired(batch).await?;
-            removed += cleared.removed;
-            if !cleared.more {
-                return Ok(removed);
-            }
-            tokio::task::yield_now().await;
+        let (mut sweep, mut removed) = (Sweep::in_batches(batch), 0);
+        while let Some(batch) = sweep.next(&**store).await? {
+            removed += batch;
         }
+        Ok(removed)
     }
 }
 
@@ -170,4 +181,24 @@ pub(crate) fn policy(settings: &Settings) -> Result<Policy> {
         save_every_request: settings.save_every_request(),
         on_unavailable: settings.on_unavailable(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use cloakroom_core::engine::memory::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn sweeping_in_the_background_takes_a_runtime() {
+        let store = || Arc::new(MemoryStore::new(Clock::system()));
+        let settings = |seconds| Settings::builder().secret_key("of a test").sweep_interval(seconds).build().unwrap();
+        assert!(Sessions::with_store(settings(0), store()).is_ok());
+        let error = Sessions::with_store(settings(60), store()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("SESSION_SWEEP_INTERVAL"), "{error}");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _guard = runtime.enter();
+        assert!(Sessions::with_store(settings(60), store()).is_ok());
+    }
 }

@@ -17,6 +17,7 @@ pub mod settings;
 mod slot;
 mod state;
 pub mod store;
+pub mod sweep;
 mod values;
 pub mod wire;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cloakroom_core::store::Store;
+use cloakroom_core::sweep::Turns;
 use cloakroom_core::wire::expiry::TimeZone;
 use cloakroom_core::{Clock, Error, ErrorKind, Result};
 
@@ -94,6 +95,22 @@ impl AnySqlStore {
     /// The store, for an engine.
     pub fn into_store(self) -> Arc<dyn Store> {
         each!(self, store => Arc::new(store))
+    }
+
+    /// The store, and who decides which of the nodes that share its database sweeps it.
+    pub fn into_store_with_turns(self) -> (Arc<dyn Store>, Arc<dyn Turns>) {
+        each!(self, store => {
+            let store = Arc::new(store);
+            (store.clone(), store)
+        })
+    }
+
+    /// As [`SqlStore::count_expired`](crate::SqlStore::count_expired).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn count_expired(&self) -> Result<u64> {
+        each!(self, store => store.count_expired().await)
     }
 
     /// As [`Migrations::sql`](crate::Migrations::sql).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom_core::sweep::Turn;
 use cloakroom_core::{Error, Result, Timestamp};
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Executor, IntoArguments};
@@ -66,6 +67,9 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// What it means that a statement took longer than the [`patience`](Self::patience).
     fn silence(&self, doing: &'static str) -> Error;
+
+    /// The turn to sweep in the background, `None` if another node has it.
+    fn turn(&self) -> impl Future<Output = Result<Option<Box<dyn Turn>>>> + Send;
 }
 
 /// How a statement failed, as far as trying again is concerned.
@@ -138,6 +142,8 @@ pub struct Statements {
     pub delete_version: &'static str,
     /// Now, count: deletes so many expired rows at most.
     pub clear_expired: &'static str,
+    /// Now → as text, how many rows the sweep would delete.
+    pub count_expired: &'static str,
     /// Count → keys in ascending order.
     pub list: &'static str,
     /// Key, count → keys after that one, in ascending order.

@@ -39,6 +39,7 @@ mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod turn;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod url;
 

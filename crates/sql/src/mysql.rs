@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom_core::sweep::Turn;
 use cloakroom_core::wire::expiry::TimeZone;
 use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use sqlx::error::BoxDynError;
@@ -15,6 +16,7 @@ use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
 use crate::server::{Server, ServerOptions, SslMode, is_broken};
 use crate::store::SqlStore;
+use crate::turn;
 
 /// Sessions in a MySQL or MariaDB database, in Django's own table.
 ///
@@ -128,6 +130,7 @@ impl Dialect for MySql {
         delete: "DELETE FROM `django_session` WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ?",
         delete_version: "DELETE FROM `django_session` WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ? AND CAST(CONVERT(`session_data` USING utf8mb4) AS BINARY) = ?",
         clear_expired: "DELETE FROM `django_session` WHERE `expire_date` < ? ORDER BY `expire_date` LIMIT ?",
+        count_expired: "SELECT CAST(COUNT(*) AS CHAR) FROM `django_session` WHERE `expire_date` < ?",
         list: "SELECT `session_key` FROM `django_session` WHERE CHAR_LENGTH(`session_key`) >= 8 ORDER BY `session_key` LIMIT ?",
         list_after: "SELECT `session_key` FROM `django_session` WHERE `session_key` > ? AND CHAR_LENGTH(`session_key`) >= 8 ORDER BY `session_key` LIMIT ?",
     };
@@ -209,6 +212,12 @@ impl Dialect for MySql {
 
     fn silence(&self, doing: &'static str) -> Error {
         self.server.silence(doing)
+    }
+
+    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+        // Names of locks hold for the whole server.
+        const LOCK: &str = "SELECT 1 FROM DUAL WHERE GET_LOCK(CONCAT('cloakroom.sweep.', MD5(DATABASE())), 0) = 1";
+        turn::lock(self, &[LOCK]).await
     }
 
     fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {

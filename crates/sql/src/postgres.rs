@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom_core::sweep::Turn;
 use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
@@ -15,6 +16,7 @@ use sqlx::{Arguments, Row, Type};
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
 use crate::server::{Server, ServerOptions, SslMode, is_broken};
 use crate::store::SqlStore;
+use crate::turn;
 
 /// Sessions in a PostgreSQL database, in Django's own table.
 ///
@@ -127,6 +129,7 @@ impl Dialect for Postgres {
         delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1"#,
         delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1 AND "django_session"."session_data" = $2 COLLATE "C""#,
         clear_expired: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ANY (ARRAY(SELECT "expired"."session_key" FROM "django_session" AS "expired" WHERE "expired"."expire_date" < $1 ORDER BY "expired"."expire_date" LIMIT $2 FOR UPDATE SKIP LOCKED))"#,
+        count_expired: r#"SELECT COUNT(*)::text FROM "django_session" WHERE "django_session"."expire_date" < $1"#,
         list: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" USING ~<~ LIMIT $1"#,
         list_after: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE "django_session"."session_key" ~>~ $1 AND LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" USING ~<~ LIMIT $2"#,
     };
@@ -203,6 +206,13 @@ impl Dialect for Postgres {
 
     fn silence(&self, doing: &'static str) -> Error {
         self.0.silence(doing)
+    }
+
+    /// The lock belongs to a transaction, so that it works behind a PgBouncer too. Between its statements such a
+    /// transaction holds up nothing. The first number is arbitrary, and ours.
+    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+        const LOCK: &str = r#"SELECT 1 FROM (SELECT pg_try_advisory_xact_lock(1296126803, '"django_session"'::regclass::oid::int4) AS ours) AS locked WHERE ours"#;
+        turn::lock(self, &["BEGIN", LOCK]).await
     }
 
     fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {

@@ -6,6 +6,7 @@ mod options;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom_core::sweep::Turn;
 use cloakroom_core::wire::expiry::TimeZone;
 use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use sqlx::error::BoxDynError;
@@ -16,6 +17,7 @@ use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
 use crate::lease::Connections;
 use crate::store::SqlStore;
+use crate::turn::Alone;
 use file::File;
 pub use options::{SqliteOptions, Synchronous};
 
@@ -113,6 +115,7 @@ impl Dialect for Sqlite {
         delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ?"#,
         delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,
         clear_expired: r#"DELETE FROM "django_session" WHERE "django_session"."rowid" IN (SELECT "expired"."rowid" FROM "django_session" AS "expired" WHERE "expired"."expire_date" < ? LIMIT ?)"#,
+        count_expired: r#"SELECT CAST(COUNT(*) AS TEXT) FROM "django_session" WHERE "django_session"."expire_date" < ?"#,
         list: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" LIMIT ?"#,
         list_after: r#"SELECT "django_session"."session_key" FROM "django_session" WHERE "django_session"."session_key" > ? AND LENGTH("django_session"."session_key") >= 8 ORDER BY "django_session"."session_key" LIMIT ?"#,
     };
@@ -187,6 +190,13 @@ impl Dialect for Sqlite {
         match &self.source {
             Source::Pools(_) => failure(doing, "the SQLite database", error),
             Source::File(file) => failure(doing, &file.name(), error),
+        }
+    }
+
+    async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+        match &self.source {
+            Source::Pools(_) => Ok(Some(Box::new(Alone))),
+            Source::File(file) => file.turn(),
         }
     }
 }

@@ -62,6 +62,18 @@ impl<D: Dialect> SqlStore<D> {
         &self.clock
     }
 
+    /// How many records have expired and were not removed yet: what a sweep has before it.
+    ///
+    /// # Errors
+    /// As those of the store's operations.
+    pub async fn count_expired(&self) -> Result<u64> {
+        const DOING: &str = "count expired sessions";
+        let now = [Param::Moment(self.clock.now())];
+        let row = self.run(DOING, Side::Read, Db::<D>::fetch_optional, D::STATEMENTS.count_expired, &now).await?.result;
+        let count = row.map(|row| self.dialect.text(&row, 0)).transpose().map_err(|e| self.dialect.error(DOING, e))?;
+        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
+    }
+
     /// A connection to look at something.
     pub(crate) async fn reader(&self, doing: &'static str) -> Result<Lease<Db<D>>> {
         self.lease(doing, &self.dialect.pools().await?.read).await

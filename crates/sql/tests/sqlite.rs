@@ -309,3 +309,35 @@ async fn a_url_may_ask_for_a_missing_file_to_be_made() {
     open("", true).await.unwrap();
     assert!(path.exists());
 }
+
+/// Processes of one machine are told apart by a lock of the directory, of which nothing stays behind.
+#[tokio::test]
+async fn one_process_has_the_turn_to_sweep() {
+    use cloakroom_core::sweep::Turns;
+
+    let (directory, path) = place();
+    let (one, two) = (store(&path).await, store(&path).await);
+    let names = || std::fs::read_dir(directory.path()).unwrap().count();
+    let before = names();
+    let turn = one.take().await.unwrap().expect("nobody has it");
+    assert!(two.take().await.unwrap().is_none());
+    assert_eq!(names(), before);
+    // Nobody is held up by it.
+    two.create(&key(1), bytes("x"), LATER).await.unwrap();
+    turn.end().await;
+    assert!(two.take().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_has_expired_is_counted() {
+    let (_directory, path) = place();
+    let clock = clock();
+    let store = store_at(&path, clock.clone()).await;
+    for n in 0..7 {
+        store.create(&key(n), bytes("x"), NOW.checked_add_micros(i64::from(n) * 1_000_000).unwrap()).await.unwrap();
+    }
+    assert_eq!(store.count_expired().await.unwrap(), 0);
+    clock.advance(std::time::Duration::from_secs(5));
+    assert_eq!(store.count_expired().await.unwrap(), 5);
+    assert_eq!(store.clear_expired(100).await.unwrap().removed, 5);
+}

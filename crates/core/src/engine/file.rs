@@ -16,6 +16,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::sweep::{Turn, Turns, turn_in};
 use crate::wire::expiry::Lifetime;
 use directory::{Directory, Temporary, new_file};
 
@@ -97,6 +98,13 @@ impl FileStore {
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileStore").field("path", &self.0.path).field("sync", &self.0.sync).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Turns for FileStore {
+    async fn take(&self) -> Result<Option<Box<dyn Turn>>> {
+        self.blocking(|directory| turn_in(&directory.path)).await
     }
 }
 

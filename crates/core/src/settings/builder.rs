@@ -152,6 +152,12 @@ impl SettingsBuilder {
         self.set("SESSION_ON_UNAVAILABLE", choice.name())
     }
 
+    /// `SESSION_SWEEP_INTERVAL`: how often a site removes expired sessions by itself, in seconds; 0 for never.
+    #[must_use]
+    pub fn sweep_interval(self, seconds: i64) -> Self {
+        self.set("SESSION_SWEEP_INTERVAL", seconds)
+    }
+
     /// `SESSION_FILE_PATH`, the directory of the file engine.
     #[must_use]
     pub fn file_path(self, path: impl AsRef<Path>) -> Self {

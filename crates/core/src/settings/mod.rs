@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::wire::cookie::CookieAttributes;
 use crate::wire::expiry::ExpiryRules;
@@ -70,6 +71,7 @@ pub struct Settings {
     expiry: ExpiryRules,
     save_every_request: bool,
     on_unavailable: OnUnavailable,
+    sweep_interval: Option<Duration>,
     cache_alias: String,
     caches: BTreeMap<String, CacheConfig>,
     file_path: Option<PathBuf>,
@@ -185,6 +187,11 @@ impl Settings {
     /// `SESSION_ON_UNAVAILABLE`: what a visitor gets while the store does not answer.
     pub fn on_unavailable(&self) -> OnUnavailable {
         self.on_unavailable
+    }
+
+    /// `SESSION_SWEEP_INTERVAL`: how often a site removes expired sessions by itself; `None` for never.
+    pub fn sweep_interval(&self) -> Option<Duration> {
+        self.sweep_interval
     }
 
     /// `USE_TZ`.

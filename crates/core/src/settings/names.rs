@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, in the order in which they are listed to people.
-const SETTINGS: [(&str, Kind); 25] = [
+const SETTINGS: [(&str, Kind); 26] = [
     ("SESSION_ENGINE", Kind::Text),
     ("SESSION_COOKIE_NAME", Kind::Text),
     ("SESSION_COOKIE_AGE", Kind::Int),
@@ -31,6 +31,7 @@ const SETTINGS: [(&str, Kind); 25] = [
     ("SESSION_FILE_SYNC", Kind::Flag),
     ("SESSION_SERIALIZER", Kind::Text),
     ("SESSION_ON_UNAVAILABLE", Kind::Text),
+    ("SESSION_SWEEP_INTERVAL", Kind::Int),
     ("SECRET_KEY", Kind::Text),
     ("SECRET_KEY_FALLBACKS", Kind::List),
     ("DATABASE_URL", Kind::OptionalText),

@@ -177,6 +177,22 @@ fn an_outage_has_two_answers() {
 }
 
 #[test]
+fn a_site_sweeps_itself_if_it_is_told_how_often() {
+    let interval = |toml: &str| Settings::builder().secret_key(KEY).toml(toml).build().map(|s| s.sweep_interval());
+    for (toml, seconds) in [("", None), ("0", None), ("3600", Some(3_600)), ("1", Some(1))] {
+        let toml = if toml.is_empty() { String::new() } else { format!("SESSION_SWEEP_INTERVAL = {toml}") };
+        assert_eq!(interval(&toml).unwrap(), seconds.map(Duration::from_secs), "{toml}");
+    }
+    for wrong in ["-1", "\"hourly\"", "9223372036854775807", "1.5"] {
+        let found =
+            problems(Settings::builder().secret_key(KEY).toml(&format!("SESSION_SWEEP_INTERVAL = {wrong}")).build());
+        assert!(found.len() == 1 && found[0].1.contains("3600 for every hour"), "{wrong}: {found:?}");
+    }
+    let none = Settings::builder().secret_key(KEY).variables(variables(&[("SESSION_SWEEP_INTERVAL", "None")]));
+    assert_eq!(none.build().unwrap().sweep_interval(), None);
+}
+
+#[test]
 fn files_and_their_faults() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("settings.toml");

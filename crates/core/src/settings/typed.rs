@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::caches::{self, CacheBackend, CacheConfig};
 use super::names::{DatabaseUrl, EngineName, OnUnavailable};
@@ -148,6 +149,7 @@ impl Reader {
             expiry,
             save_every_request: self.flag("SESSION_SAVE_EVERY_REQUEST", false).on,
             on_unavailable: self.on_unavailable(),
+            sweep_interval: self.sweep_interval(),
             cache_alias,
             caches,
             file_path: self
@@ -188,6 +190,24 @@ impl Reader {
             );
             OnUnavailable::default()
         })
+    }
+
+    fn sweep_interval(&mut self) -> Option<Duration> {
+        let hint =
+            "Write a number without quotes: 3600 for every hour; 0, or nothing, for no sweeping in the site itself";
+        if matches!(self.value("SESSION_SWEEP_INTERVAL"), Some(SettingValue::None)) {
+            return None;
+        }
+        let seconds = self.int("SESSION_SWEEP_INTERVAL", 0, hint);
+        // A century is as good as never, and more than clocks can count.
+        match u64::try_from(seconds) {
+            Ok(0) => None,
+            Ok(seconds) if seconds <= 100 * 366 * 86_400 => Some(Duration::from_secs(seconds)),
+            _ => {
+                self.problem("SESSION_SWEEP_INTERVAL", "there is no such time from one sweep to the next", hint);
+                None
+            }
+        }
     }
 
     fn secrets(&mut self) -> Secrets {

@@ -131,7 +131,7 @@ fn make_directory(data: &Path) -> anyhow::Result<()> {
 }
 
 /// Ends when the process is asked to stop: requests under way are finished, and their sessions saved.
-async fn stopped() {
+pub(crate) async fn stopped() {
     let interrupted = async {
         let _ = tokio::signal::ctrl_c().await;
     };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use cloakroom_core::sweep::{Turn, turn_in};
 use cloakroom_core::{Error, ErrorKind, Result};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -95,6 +96,15 @@ impl File {
         let pools = opened.pools.clone();
         *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
         Ok(pools)
+    }
+
+    /// The turn to sweep among the processes of this machine, which are all that can use the file. SQLite's own locks
+    /// are the file's, and none of them would leave the site its writes.
+    pub(super) fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
+        turn_in(self.path.parent().unwrap_or(Path::new("."))).map_err(|e| {
+            let what = format!("the directory of {} cannot be locked to sweep", self.name());
+            Error::new(ErrorKind::Unavailable, what).with_source(e)
+        })
     }
 
     /// The pools, unless they are on another file than the path.

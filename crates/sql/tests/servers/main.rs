@@ -14,6 +14,7 @@ mod postgres;
 mod proxy;
 mod round_trips;
 mod tls;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
