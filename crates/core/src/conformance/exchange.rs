@@ -30,7 +30,7 @@
 //!                     let present = reply.header("vary");
 //!                     reply.headers.retain(|(name, _)| name != "vary");
 //!                     let merged = vary_on_cookie(present.iter().map(String::as_str));
-//!                     reply.headers.push(("vary".into(), merged.into()));
+//!                     reply.headers.push(("vary".into(), merged.into_owned().into()));
 //!                 }
 //!                 reply
 //!             }
