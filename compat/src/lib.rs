@@ -10,6 +10,7 @@ mod value;
 use std::path::PathBuf;
 
 use cloakroom_core::Timestamp;
+use cloakroom_core::wire::expiry::{DateTime, Expiry};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -83,6 +84,29 @@ pub fn text<'a>(case: &'a Value, field: &str) -> &'a str {
 pub fn moment(case: &Value, field: &str) -> Timestamp {
     let seconds = case[field].as_f64().unwrap_or_else(|| panic!("a case without the moment {field:?}: {case}"));
     Timestamp::from_micros((seconds * 1e6).round() as i64)
+}
+
+/// The recorded argument of a `set_expiry`.
+///
+/// # Panics
+/// If it is none.
+pub fn expiry_argument(argument: &Value) -> Expiry {
+    if argument.is_null() {
+        Expiry::Default
+    } else if let Some(date) = argument.get("datetime") {
+        Expiry::At(DateTime::parse_iso(date.as_str().expect("a date is text")).expect("a date"))
+    } else if let Some(seconds) = argument.get("timedelta_s") {
+        let seconds: f64 = seconds.as_str().and_then(|seconds| seconds.parse().ok()).expect("a duration is a number");
+        Expiry::After((seconds * 1e6).round() as i64)
+    } else if let Some(text) = argument.as_str() {
+        Expiry::from(text)
+    } else {
+        let number = python_json(argument);
+        match number.parse::<i64>() {
+            Ok(seconds) => Expiry::from(seconds),
+            Err(_) => Expiry::from(number.parse::<f64>().expect("a number")),
+        }
+    }
 }
 
 /// A key for signing: `{"text": ...}`, `{"hex": ...}`, or plain text.

@@ -1,9 +1,8 @@
 //! Cookies, case by case: what is set under which settings, names, quoting, dates, and the request's header.
 
-use cloakroom_compat::{Vectors, moment, python_json, text};
+use cloakroom_compat::{Vectors, expiry_argument, moment, text};
 use cloakroom_core::settings::{SettingValue, Settings, SettingsError};
 use cloakroom_core::wire::cookie::{CookieAttributes, CookieWriter, find, http_date, parse};
-use cloakroom_core::wire::expiry::{DateTime, Expiry};
 use serde_json::Value;
 
 /// A recorded value of a setting.
@@ -23,27 +22,6 @@ fn settings(case: &Value) -> Result<Settings, SettingsError> {
     given.fold(builder, |builder, (name, value)| builder.set(name, setting(value))).build()
 }
 
-/// The argument of a recorded `set_expiry`, or `None` if it was not called.
-fn expiry(argument: &Value) -> Option<Expiry> {
-    if argument == "unset" {
-        return None;
-    }
-    Some(if argument.is_null() {
-        Expiry::Default
-    } else if let Some(date) = argument.get("datetime") {
-        Expiry::At(DateTime::parse_iso(date.as_str().unwrap()).unwrap())
-    } else if let Some(seconds) = argument.get("timedelta_s") {
-        Expiry::After((seconds.as_str().unwrap().parse::<f64>().unwrap() * 1e6).round() as i64)
-    } else if let Some(text) = argument.as_str() {
-        Expiry::from(text)
-    } else {
-        match python_json(argument).parse::<i64>() {
-            Ok(seconds) => Expiry::from(seconds),
-            Err(_) => Expiry::from(python_json(argument).parse::<f64>().unwrap()),
-        }
-    })
-}
-
 fn check_grid(case: &Value) {
     let settings = settings(case);
     if case.get("error").is_some() {
@@ -56,7 +34,8 @@ fn check_grid(case: &Value) {
     let writer = CookieWriter::new(&settings.cookie_attributes()).unwrap();
     let now = moment(case, "now");
     let rules = settings.expiry_rules();
-    let item = expiry(&case["set_expiry"]).and_then(|expiry| rules.stored_item(&expiry, now).unwrap());
+    let set = &case["set_expiry"];
+    let item = if set == "unset" { None } else { rules.stored_item(&expiry_argument(set), now).unwrap() };
     let item = item.as_deref();
     let lifetime = (!rules.browser_close(item).unwrap()).then(|| rules.age(item, now).unwrap().cookie_lifetime(now));
     assert_eq!(Value::from(vec![writer.set(text(case, "session_key"), lifetime)]), case["set_cookie"]);

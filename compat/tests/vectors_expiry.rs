@@ -1,27 +1,9 @@
 //! The end of a session, case by case: `set_expiry`, ages, dates, and local time.
 
-use cloakroom_compat::{Vectors, moment, normal_json, python_json, text};
+use cloakroom_compat::{Vectors, expiry_argument, moment, normal_json, python_json, text};
 use cloakroom_core::Timestamp;
-use cloakroom_core::wire::expiry::{Age, DateTime, Expiry, ExpiryRules, TimeZone};
+use cloakroom_core::wire::expiry::{Age, DateTime, ExpiryRules, TimeZone};
 use serde_json::Value;
-
-/// A recorded argument of `set_expiry`.
-fn expiry(argument: &Value) -> Expiry {
-    if argument.is_null() {
-        Expiry::Default
-    } else if let Some(date) = argument.get("datetime") {
-        Expiry::At(DateTime::parse_iso(date.as_str().unwrap()).unwrap())
-    } else if let Some(seconds) = argument.get("timedelta_s") {
-        Expiry::After((seconds.as_str().unwrap().parse::<f64>().unwrap() * 1e6).round() as i64)
-    } else if let Some(text) = argument.as_str() {
-        Expiry::from(text)
-    } else {
-        match python_json(argument).parse::<i64>() {
-            Ok(seconds) => Expiry::from(seconds),
-            Err(_) => Expiry::from(python_json(argument).parse::<f64>().unwrap()),
-        }
-    }
-}
 
 /// A recorded date of a site in UTC, as a moment.
 fn instant(case: &Value, field: &str) -> Timestamp {
@@ -55,7 +37,7 @@ fn check_case(case: &Value) {
     let now = moment(case, "now");
     assert_eq!(instant(case, "now_iso"), now);
     let set = &case["set_expiry"];
-    let item = if set == "unset" { None } else { rules.stored_item(&expiry(set), now).unwrap() };
+    let item = if set == "unset" { None } else { rules.stored_item(&expiry_argument(set), now).unwrap() };
     let stored = if case["stored"] == "absent" { None } else { Some(python_json(&case["stored"])) };
     assert_eq!(item, stored);
     // Not calling it, or removing an item that is not there, changes nothing.

@@ -18,51 +18,20 @@ use cloakroom_core::wire::session_data::Codec;
 use cloakroom_core::wire::signing::Secrets;
 use cloakroom_core::{Clock, SessionKey, Timestamp};
 use cloakroom_sql::SqliteStore;
+use cloakroom_test_servers::statements;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 const DAY: i64 = 86_400_000_000;
 const DEPARTURE: &str = "SQL-ONE-STATEMENT";
 
-/// The statements that sqlx reports, as first words.
-static STATEMENTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// One test at a time, so that each counts its own statements.
 static TURN: Mutex<()> = Mutex::new(());
 
-struct Counter;
-
-impl Subscriber for Counter {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        struct Summary;
-        impl Visit for Summary {
-            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-            fn record_str(&mut self, field: &Field, value: &str) {
-                if field.name() == "summary" {
-                    STATEMENTS.lock().unwrap().push(first_word(value));
-                }
-            }
-        }
-        event.record(&mut Summary);
-    }
-}
-
 fn turn() -> MutexGuard<'static, ()> {
     let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
-    let _ = tracing::subscriber::set_global_default(Counter);
+    statements().clear();
     turn
 }
 
@@ -153,7 +122,7 @@ async fn operate(ours: &Database, store: &dyn Store, operation: &str, queries: &
             let saved = of("UPDATE").unwrap();
             let key = key(&saved[2]);
             let version = current(&key).await;
-            STATEMENTS.lock().unwrap().clear();
+            statements().clear();
             let replaced = store.replace(&key, &version, bytes(&saved[0]), end).await.unwrap();
             assert!(matches!(replaced, Replaced::Replaced(_)));
         }
@@ -164,7 +133,7 @@ async fn operate(ours: &Database, store: &dyn Store, operation: &str, queries: &
                 panic!("its key was free");
             };
             store.delete(&gone, None).await.unwrap();
-            STATEMENTS.lock().unwrap().clear();
+            statements().clear();
             let replaced = store.replace(&gone, &version, bytes(&saved[0]), end).await.unwrap();
             assert!(matches!(replaced, Replaced::Gone));
         }
@@ -172,7 +141,7 @@ async fn operate(ours: &Database, store: &dyn Store, operation: &str, queries: &
             let (new, old) = (of("INSERT").unwrap(), of("DELETE").unwrap());
             let old = key(&old[0]);
             let version = current(&old).await;
-            STATEMENTS.lock().unwrap().clear();
+            statements().clear();
             let created = store.create(&key(&new[0]), bytes(&new[1]), end).await.unwrap();
             assert!(matches!(created, Created::Created(_)));
             assert!(matches!(store.delete(&old, Some(&version)).await.unwrap(), Deleted::Deleted));
@@ -188,7 +157,7 @@ async fn operate(ours: &Database, store: &dyn Store, operation: &str, queries: &
             let row = rows.iter().find(|row| row[0] == key.as_str()).unwrap();
             assert_eq!(stored.payload, row[1].as_bytes());
             assert_eq!(stored.expiry, end);
-            STATEMENTS.lock().unwrap().truncate(1);
+            statements().truncate(1);
         }
         "load of an unknown key" | "load of a 41-character key" => {
             assert!(store.load(&key(&of("SELECT").unwrap()[1])).await.unwrap().is_none());
@@ -233,9 +202,9 @@ async fn check_operations(entry: &Value, engine: &str, report: &mut Report) {
         if let Some(made) = queries.iter().find(|query| query.starts_with("INSERT")) {
             known = literals(made)[0].clone();
         }
-        STATEMENTS.lock().unwrap().clear();
+        statements().clear();
         operate(&ours, &*store, operation, &queries, &known, now).await;
-        let mut used = std::mem::take(&mut *STATEMENTS.lock().unwrap());
+        let mut used = std::mem::take(&mut *statements());
         if queries.iter().any(|query| query.starts_with("INSERT")) && operation != "cycle_key" {
             assert_eq!(used.pop().as_deref(), Some("INSERT"), "the second attempt under the same key");
         }

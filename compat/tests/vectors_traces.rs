@@ -2,8 +2,7 @@
 
 mod support;
 
-use cloakroom_compat::{Vectors, moment, python_json};
-use cloakroom_core::wire::expiry::{DateTime, Expiry};
+use cloakroom_compat::{Vectors, expiry_argument, moment, python_json};
 use cloakroom_core::{Error, ErrorKind, SessionKey, SessionSlot};
 
 use serde_json::Value;
@@ -218,20 +217,6 @@ impl Script {
             }
         }
     }
-}
-
-fn expiry_argument(value: &Value) -> Expiry {
-    if value.is_null() {
-        return Expiry::Default;
-    }
-    if let Some(text) = value.as_str() {
-        return Expiry::Text(text.to_owned());
-    }
-    if let Some(iso) = value.get("datetime") {
-        return Expiry::At(DateTime::parse_iso(iso.as_str().unwrap()).unwrap());
-    }
-    let number: f64 = python_json(value).parse().unwrap();
-    if value.get("i").is_some() { Expiry::from(number as i64) } else { Expiry::Fractional(number) }
 }
 
 /// The rows of `docs/django.md` that explain why a case differs, by its name and engine.

@@ -1,13 +1,8 @@
 //! What a server was asked, as the server itself reports it.
 
-use std::sync::{Arc, Mutex};
-
 use cloakroom_compat::live::memcached::Recorder;
 use cloakroom_compat::live::redis::{Monitor, Redis};
-use cloakroom_test_servers::{Kind, Options, Server, shared};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use cloakroom_test_servers::{Kind, Options, Server, shared, statements};
 
 /// An eye on one server, and what to tell a site so that it uses that server.
 pub(crate) struct Eye {
@@ -17,9 +12,20 @@ pub(crate) struct Eye {
 }
 
 enum What {
-    Sqlite { statements: Arc<Mutex<Vec<String>>>, _directory: tempfile::TempDir },
-    Sql { server: Box<Server>, question: String, asking: u64, asked: u64 },
-    Redis { monitor: Monitor, url: String },
+    /// Which no server counts: one site of the whole program is on it.
+    Sqlite {
+        _directory: tempfile::TempDir,
+    },
+    Sql {
+        server: Box<Server>,
+        question: String,
+        asking: u64,
+        asked: u64,
+    },
+    Redis {
+        monitor: Monitor,
+        url: String,
+    },
     Memcached(Recorder),
 }
 
@@ -27,7 +33,8 @@ impl Eye {
     pub(crate) fn on_sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let setting = format!("sqlite://{}?mode=rwc", directory.path().join("sessions.sqlite3").display());
-        Self { what: What::Sqlite { statements: Trace::begin(), _directory: directory }, setting }
+        statements().clear();
+        Self { what: What::Sqlite { _directory: directory }, setting }
     }
 
     pub(crate) fn on_postgres() -> Option<Self> {
@@ -87,8 +94,10 @@ impl Eye {
     /// What was asked since the last look: the names of the commands, or where a server only counts, how many.
     pub(crate) fn asked(&mut self) -> String {
         match &mut self.what {
-            What::Sqlite { statements, .. } => {
-                std::mem::take(&mut *statements.lock().expect("no test fails here")).join(" ")
+            What::Sqlite { .. } => {
+                let statements = std::mem::take(&mut *statements()).into_iter();
+                // Connections begin with it.
+                statements.filter(|verb| verb != "PRAGMA").collect::<Vec<_>>().join(" ")
             }
             What::Sql { .. } => {
                 let total = self.sql_total();
@@ -122,44 +131,5 @@ impl Eye {
     pub(crate) fn forget(&self, key: &str) {
         let What::Redis { url, .. } = &self.what else { panic!("only of Redis so far") };
         Redis::at(url).ask(&["DEL", key]);
-    }
-}
-
-/// The statements that sqlx runs on SQLite, which it reports one by one: SQLite has no server that counts.
-struct Trace(Arc<Mutex<Vec<String>>>);
-
-impl Trace {
-    /// From here on, for the whole program.
-    fn begin() -> Arc<Mutex<Vec<String>>> {
-        let statements = Arc::default();
-        tracing::subscriber::set_global_default(Trace(Arc::clone(&statements))).expect("one test with SQLite alone");
-        statements
-    }
-}
-
-impl Subscriber for Trace {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        struct Summary<'a>(&'a Mutex<Vec<String>>);
-        impl Visit for Summary<'_> {
-            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-            fn record_str(&mut self, field: &Field, value: &str) {
-                // Connections begin with it.
-                let name = value.split(' ').next().unwrap_or_default();
-                if field.name() == "summary" && name != "PRAGMA" {
-                    self.0.lock().expect("no test fails here").push(name.to_owned());
-                }
-            }
-        }
-        event.record(&mut Summary(&self.0));
     }
 }

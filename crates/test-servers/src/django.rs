@@ -1,23 +1,20 @@
 //! A Django site, served by gunicorn.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
-use crate::free_port;
 use crate::process::{self, Process, Ready, Watcher};
+use crate::{Own, free_port};
 
 /// A Django site behind gunicorn, on a free port of 127.0.0.1. It is gone with this, or with the test program.
 #[derive(Debug)]
 pub struct Django {
     port: u16,
-    // Fields are dropped in order: the process first, then the directory.
-    process: Mutex<Process>,
-    directory: TempDir,
+    directory: PathBuf,
+    own: Own,
 }
 
 impl Django {
@@ -41,11 +38,7 @@ impl Django {
         if let Err(log) = process.start() {
             panic!("Django does not start:\n{log}");
         }
-        Self { port, process: Mutex::new(process), directory }
-    }
-
-    fn process(&self) -> MutexGuard<'_, Process> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { port, directory: directory.path().to_owned(), own: Own::new(process, directory) }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -55,27 +48,27 @@ impl Django {
 
     /// What it wrote to its log so far.
     pub fn log(&self) -> String {
-        process::log(self.directory.path())
+        process::log(&self.directory)
     }
 
     /// Stops it in order.
     pub fn stop(&self) {
-        self.process().stop();
+        self.own.process().stop();
     }
 
     /// Kills it (SIGKILL), its workers too.
     pub fn kill(&self) {
-        self.process().kill();
+        self.own.process().kill();
     }
 
     /// Freezes it (SIGSTOP): connections are accepted by the kernel, but nobody answers.
     pub fn freeze(&self) {
-        self.process().freeze();
+        self.own.process().freeze();
     }
 
     /// Lets it go on (SIGCONT).
     pub fn thaw(&self) {
-        self.process().thaw();
+        self.own.process().thaw();
     }
 
     /// Stops it if it runs, and starts it again on the same port.
@@ -83,10 +76,6 @@ impl Django {
     /// # Panics
     /// If it does not start.
     pub fn restart(&self) {
-        let mut process = self.process();
-        process.stop();
-        if let Err(log) = process.start() {
-            panic!("Django does not start again:\n{log}");
-        }
+        self.own.restart("Django");
     }
 }

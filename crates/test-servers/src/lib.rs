@@ -33,6 +33,7 @@ mod kinds;
 mod process;
 mod programs;
 mod run;
+mod statements;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -45,6 +46,7 @@ use tempfile::TempDir;
 
 pub use django::Django;
 use process::{Process, Watcher};
+pub use statements::statements;
 
 /// The user that tests log in as, where a server has users.
 pub const USER: &str = "cloakroom";
@@ -213,11 +215,30 @@ pub struct Server {
     own: Option<Own>,
 }
 
-/// What goes with a server of ours. Fields are dropped in order: the process first, then the directory.
+/// A process that we started. Fields are dropped in order: the process first, then the directory.
 #[derive(Debug)]
 struct Own {
     process: Mutex<Process>,
     _temporary: TempDir,
+}
+
+impl Own {
+    fn new(process: Process, temporary: TempDir) -> Self {
+        Self { process: Mutex::new(process), _temporary: temporary }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the process if it runs, and starts it again.
+    fn restart(&self, name: &str) {
+        let mut process = self.process();
+        process.stop();
+        if let Err(log) = process.start() {
+            panic!("{name} does not start again:\n{log}");
+        }
+    }
 }
 
 impl Server {
@@ -245,7 +266,7 @@ impl Server {
             let mut process = Process::new(watcher.clone(), command, plan.ready(&directory), plan.stop());
             match process.start() {
                 Ok(()) => {
-                    let own = Some(Own { process: Mutex::new(process), _temporary: temporary });
+                    let own = Some(Own::new(process, temporary));
                     return Ok(Self { options, port, directory, own });
                 }
                 // Somebody else took the port between our look and the server's.
@@ -260,9 +281,8 @@ impl Server {
         Self { options: Options::new(kind), port, directory, own: None }
     }
 
-    fn process(&self) -> MutexGuard<'_, Process> {
-        let own = self.own.as_ref().expect("only a test's own server is stopped, killed or looked after");
-        own.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn own(&self) -> &Own {
+        self.own.as_ref().expect("only a test's own server is stopped, killed or looked after")
     }
 
     /// What it is.
@@ -359,27 +379,27 @@ impl Server {
 
     /// Whether the process is there, frozen or not.
     pub fn is_running(&self) -> bool {
-        self.process().is_running()
+        self.own().process().is_running()
     }
 
     /// Stops the server in order. No effect on one that does not run.
     pub fn stop(&self) {
-        self.process().stop();
+        self.own().process().stop();
     }
 
     /// Kills the server (SIGKILL): connections break, nothing is cleaned up.
     pub fn kill(&self) {
-        self.process().kill();
+        self.own().process().kill();
     }
 
     /// Freezes the server (SIGSTOP): connections stay, and are accepted by the kernel, but nobody answers.
     pub fn freeze(&self) {
-        self.process().freeze();
+        self.own().process().freeze();
     }
 
     /// Lets a frozen server go on (SIGCONT).
     pub fn thaw(&self) {
-        self.process().thaw();
+        self.own().process().thaw();
     }
 
     /// Stops the server if it runs, and starts it again with the same data on the same port.
@@ -387,11 +407,7 @@ impl Server {
     /// # Panics
     /// If it does not start.
     pub fn restart(&self) {
-        let mut process = self.process();
-        process.stop();
-        if let Err(log) = process.start() {
-            panic!("{} does not start again:\n{log}", self.options.kind.name());
-        }
+        self.own().restart(self.options.kind.name());
     }
 }
 

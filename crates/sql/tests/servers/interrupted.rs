@@ -1,7 +1,9 @@
 //! Connections that break in the middle of an operation: nothing is done twice, and nothing is guessed.
 
+use std::sync::Arc;
+
 use cloakroom_core::ErrorKind;
-use cloakroom_core::store::{Created, Deleted, Replaced, Touched};
+use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched};
 use cloakroom_test_servers::{Kind, shared};
 
 use crate::common::{LATER, bytes, key};
@@ -17,13 +19,25 @@ on_each_server! {
     a_silent_connection_gives_its_place_back
 }
 
+/// A store whose connections break as they are told, and one beside it that sees what came of it.
+struct Sides {
+    direct: Arc<dyn Store>,
+    proxy: Proxy,
+    ours: Arc<dyn Store>,
+}
+
+impl Sides {
+    async fn of(kind: Kind) -> Option<Self> {
+        let server = shared(kind)?;
+        let url = server.database();
+        let proxy = Proxy::new(server.port()).await;
+        Some(Self { direct: store(&url).await, ours: store(&proxy.url(&url)).await, proxy })
+    }
+}
+
 /// The request never arrived: every operation goes through in a second attempt.
 async fn a_broken_connection_is_replaced(kind: Kind) {
-    let Some(server) = shared(kind) else { return };
-    let url = server.database();
-    let direct = store(&url).await;
-    let proxy = Proxy::new(server.port()).await;
-    let ours = store(&proxy.url(&url)).await;
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
     let breaks = |n| {
         proxy.arm(key(n).as_str(), Fault::LoseRequest);
         proxy.go_on();
@@ -48,11 +62,7 @@ async fn a_broken_connection_is_replaced(kind: Kind) {
 
 /// The request was carried out, and nobody heard of it.
 async fn an_answer_that_is_lost_is_found_out(kind: Kind) {
-    let Some(server) = shared(kind) else { return };
-    let url = server.database();
-    let direct = store(&url).await;
-    let proxy = Proxy::new(server.port()).await;
-    let ours = store(&proxy.url(&url)).await;
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
     let breaks = || {
         proxy.arm(key(1).as_str(), Fault::LoseAnswer);
         proxy.go_on();
@@ -85,11 +95,7 @@ async fn an_answer_that_is_lost_is_found_out(kind: Kind) {
 /// Our save never arrived, and another request saved the same meanwhile: two visitors' clicks that both add one to a
 /// counter do that. To take theirs for ours would lose one of them.
 async fn a_save_of_the_same_by_another_request_is_not_ours(kind: Kind) {
-    let Some(server) = shared(kind) else { return };
-    let url = server.database();
-    let direct = store(&url).await;
-    let proxy = Proxy::new(server.port()).await;
-    let ours = store(&proxy.url(&url)).await;
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
     let version = create(&*ours, &key(1), "5").await;
 
     proxy.arm(key(1).as_str(), Fault::LoseRequest);
@@ -105,11 +111,7 @@ async fn a_save_of_the_same_by_another_request_is_not_ours(kind: Kind) {
 /// Our save was carried out, its answer was lost, and another request built upon it. To say "conflict" would make the
 /// caller merge its changes a second time.
 async fn a_change_that_may_have_been_merged_is_not_merged_again(kind: Kind) {
-    let Some(server) = shared(kind) else { return };
-    let url = server.database();
-    let direct = store(&url).await;
-    let proxy = Proxy::new(server.port()).await;
-    let ours = store(&proxy.url(&url)).await;
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
     let version = create(&*ours, &key(1), "1").await;
 
     proxy.arm(key(1).as_str(), Fault::LoseAnswer);
@@ -126,11 +128,7 @@ async fn a_change_that_may_have_been_merged_is_not_merged_again(kind: Kind) {
 
 /// A rotation deletes the old record. Whether it was the rotation or a sign-out that deleted it makes all the difference.
 async fn a_rotation_does_not_guess_who_deleted(kind: Kind) {
-    let Some(server) = shared(kind) else { return };
-    let url = server.database();
-    let direct = store(&url).await;
-    let proxy = Proxy::new(server.port()).await;
-    let ours = store(&proxy.url(&url)).await;
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
     let version = create(&*ours, &key(1), "1").await;
     proxy.arm(key(1).as_str(), Fault::LoseAnswer);
     proxy.go_on();
