@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use cloakroom::{Session, Sessions, Settings};
-use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Result, SessionKey, Timestamp};
 
 /// Sessions in a sorted map, for as long as the process lives.
@@ -113,6 +113,29 @@ impl Store for MapStore {
             Some(_) => {
                 inner.records.remove(key);
                 Deleted::Deleted
+            }
+        })
+    }
+
+    /// The optional one. Without it a rotation is a `create` and a guarded `delete`; here it is one step.
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        let (mut inner, now) = (self.lock(), self.clock.now());
+        if inner.live(new, now).is_some() {
+            return Ok(Rotated::Taken);
+        }
+        Ok(match inner.live(old, now) {
+            None => Rotated::Gone,
+            Some(stored) if stored.version != *version => Rotated::Conflict(stored.clone()),
+            Some(_) => {
+                inner.records.remove(old);
+                Rotated::Rotated(inner.put(new, payload, expiry))
             }
         })
     }

@@ -131,6 +131,7 @@ impl Keeper {
                         debug!(key = %key.masked(), items = values.len(), bytes = stored.payload.len(), "load: hit");
                         state.stale = !codec.is_current(&stored.payload);
                         state.found(values, Record::Standing(stored.version));
+                        state.payload = stored.payload;
                     }
                     Some((Err(error), _)) => {
                         warn!(

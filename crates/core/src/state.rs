@@ -1,5 +1,6 @@
 //! What is known of one request's session, and how each operation changes it. No I/O happens here.
 
+use bytes::Bytes;
 use tracing::debug;
 
 use crate::delta::{Change, Delta, Updater};
@@ -39,6 +40,8 @@ pub(crate) struct Retired {
 pub(crate) struct State {
     pub(crate) key: Option<SessionKey>,
     pub(crate) record: Record,
+    /// What the standing record holds, as it was loaded or saved.
+    pub(crate) payload: Bytes,
     pub(crate) retired: Option<Box<Retired>>,
     pub(crate) values: Values,
     pub(crate) delta: Delta,
@@ -69,6 +72,7 @@ impl State {
             record: if key.is_some() { Record::Unread } else { Record::Absent },
             loaded: false,
             key,
+            payload: Bytes::new(),
             retired: None,
             values: Values::new(),
             delta: Delta::default(),

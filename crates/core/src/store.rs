@@ -10,8 +10,9 @@ use crate::key::SessionKey;
 /// A place where session records are kept: a table, a directory, a cache.
 ///
 /// A store meets neither JSON nor cryptography: it keeps opaque payloads under keys, each with a moment at which it
-/// expires. Everything above (format, merge, response policy) is built on these seven operations, and each of them is
-/// one exchange with whatever keeps the data.
+/// expires. Everything above (format, merge, response policy) is built on these operations, and each of them is one
+/// exchange with whatever keeps the data. Seven are required; [`rotate`](Self::rotate) is for stores that can do in one
+/// exchange what otherwise takes two.
 ///
 /// # What every implementation must hold
 /// - **`Err` is a failure of the system**, never an expected outcome. A missing record is `None` or `Gone`; a store
@@ -20,9 +21,9 @@ use crate::key::SessionKey;
 /// - **Expired is gone** for `load` and `touch`, by the [`Clock`](crate::Clock) the store was given. A record whose
 ///   expiry equals now has expired. For `replace` and `delete` an expired record that still stands may count as
 ///   either; for `create` it may count as taken.
-/// - **No operation but `create` makes a record.** `replace` and `touch` on a record that was deleted answer `Gone`;
-///   so a signed-out session never comes back.
-/// - **`replace` and guarded `delete` are atomic compare-and-swap** on the record's [`Version`], also between
+/// - **No operation but `create` makes a record.** `replace`, `touch` and `rotate` on a record that was deleted answer
+///   `Gone`; so a signed-out session never comes back.
+/// - **`replace`, `rotate` and guarded `delete` are atomic compare-and-swap** on the record's [`Version`], also between
 ///   processes, if the store can be shared between processes.
 /// - Keys come only from the framework and satisfy [`SessionKey::is_storable`]: a store need not check them.
 ///
@@ -47,6 +48,24 @@ pub trait Store: Send + Sync + 'static {
     /// Rotation deletes the old record with a version, so that a change which another request made meanwhile is
     /// carried over and not deleted with it. A sign-out deletes whatever stands there.
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted>;
+
+    /// Replaces the record under `old` by one under `new`, if it still is the `version` that was loaded: all of it at
+    /// once, in one exchange.
+    ///
+    /// A store that cannot do so leaves everything as it is and answers [`Rotated::Unsupported`], as this default does.
+    /// A rotation then is a `create` under the new key and a guarded `delete` of the old record. A store that wraps
+    /// another one passes the call on; the lint `clippy::missing_trait_methods` sees to that.
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        let _ = (old, version, new, payload, expiry);
+        Ok(Rotated::Unsupported)
+    }
 
     /// Removes up to `batch` expired records, so that a call is bounded work and concurrent writers keep going.
     async fn clear_expired(&self, batch: usize) -> Result<Cleared>;
@@ -135,6 +154,21 @@ pub enum Replaced {
     Conflict(Stored),
     /// No record stands; none was made.
     Gone,
+}
+
+/// The outcome of [`Store::rotate`].
+#[derive(Clone, Debug)]
+pub enum Rotated {
+    /// The new payload stands under the new key, at this version, and nothing under the old one.
+    Rotated(Version),
+    /// A record stands under the new key already; neither was touched.
+    Taken,
+    /// Another version than the one given stands under the old key, and is handed over; it was not touched.
+    Conflict(Stored),
+    /// No record stands under the old key; none was made.
+    Gone,
+    /// This store cannot do that in one exchange; nothing was touched.
+    Unsupported,
 }
 
 /// The outcome of [`Store::touch`].

@@ -7,6 +7,7 @@ mod stand_in;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -117,6 +118,66 @@ async fn a_rotation_that_nobody_learns_of_is_taken_back() {
     site.comes_to(Some(&key), r#"{"n":0}"#).await;
 }
 
+/// Where old and new record change places at once, the way back is the same.
+#[tokio::test]
+async fn a_rotation_in_one_exchange_that_nobody_learns_of_is_taken_back() {
+    let site = Site::new();
+    site.store.rotates.store(true, Ordering::SeqCst);
+    let key = site.saved().await;
+    let (slot, session) = site.open(Some(&key)).await;
+    session.cycle_key().unwrap();
+    session.insert("user", "ada").unwrap();
+    let new = slot.key().unwrap();
+    let held = site.store.hold("rotate");
+    give_up(&held, site.exchange.commit(&slot, 200)).await;
+    site.comes_to(Some(&new), r#"{"n":0,"user":"ada"}"#).await;
+    held.release();
+    site.comes_to(Some(&key), r#"{"n":0}"#).await;
+    assert_eq!(site.store.calls(), ["create", "load", "rotate", "rotate"]);
+}
+
+/// What another request has saved under the new key meanwhile is not thrown away with it.
+#[tokio::test]
+async fn a_rotation_that_others_built_on_stays() {
+    let site = Site::new();
+    site.store.rotates.store(true, Ordering::SeqCst);
+    let key = site.saved().await;
+    let (slot, session) = site.open(Some(&key)).await;
+    session.cycle_key().unwrap();
+    let new = slot.key().unwrap();
+    let held = site.store.hold("rotate");
+    give_up(&held, site.exchange.commit(&slot, 200)).await;
+    let (other, elsewhere) = site.open(Some(&new)).await;
+    elsewhere.insert("y", &2).unwrap();
+    site.exchange.commit(&other, 200).await.unwrap();
+    held.release();
+    site.comes_to(Some(&new), r#"{"n":0,"y":2}"#).await;
+}
+
+/// A change that came in between is carried over, and nothing else stands afterwards.
+#[tokio::test]
+async fn a_rotation_in_one_exchange_carries_changes_over() {
+    let site = Site::new();
+    site.store.rotates.store(true, Ordering::SeqCst);
+    let key = site.saved().await;
+    let (slot, session) = site.open(Some(&key)).await;
+    session.cycle_key().unwrap();
+    session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).unwrap();
+    let (other, elsewhere) = site.open(Some(&key)).await;
+    elsewhere.insert("n", &10).unwrap();
+    site.exchange.commit(&other, 200).await.unwrap();
+    let answer = site.exchange.commit(&slot, 200).await.unwrap();
+    let new = slot.key().unwrap();
+    assert!(answer.set_cookie.unwrap().contains(new.as_str()));
+    site.comes_to(Some(&new), r#"{"n":11}"#).await;
+    // A sign-out elsewhere ends it for good.
+    let (slot, session) = site.open(Some(&new)).await;
+    session.cycle_key().unwrap();
+    site.store.inner.delete(&new, None).await.unwrap();
+    assert_eq!(site.exchange.commit(&slot, 200).await.unwrap_err().kind(), ErrorKind::Interrupted);
+    site.comes_to(None, "").await;
+}
+
 #[tokio::test]
 async fn a_rotation_that_is_past_return_is_carried_out() {
     let site = Site::new();
@@ -180,8 +241,9 @@ async fn a_save_that_waits_for_its_turn_does_not_begin() {
 /// A handler that waits only so long for its own early save goes on, and the end of the request saves all.
 #[tokio::test]
 async fn a_handler_that_gives_its_save_up_goes_on() {
-    for (operation, rotate) in [("replace", false), ("create", true), ("delete", true)] {
+    for (operation, rotate) in [("replace", false), ("create", true), ("delete", true), ("rotate", true)] {
         let site = Site::new();
+        site.store.rotates.store(operation == "rotate", Ordering::SeqCst);
         let key = site.saved().await;
         let (slot, session) = site.open(Some(&key)).await;
         session.insert("early", &1).unwrap();

@@ -1,8 +1,8 @@
-//! The store: seven operations, each one command.
+//! The store: each operation is one command.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use redis::{Cmd, Script, ServerErrorKind, Value};
@@ -28,6 +28,17 @@ if standing ~= ARGV[1] then return standing end
 redis.call('DEL', KEYS[1])
 return 1";
 
+/// Moves a value that still is the one expected to another key, unless that is taken, which is answered with 2.
+/// Otherwise answers as the others.
+const ROTATE: &str = "\
+local standing = redis.call('GET', KEYS[1])
+if not standing then return 0 end
+if standing ~= ARGV[1] then return standing end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 2 end
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[2], ARGV[2], ARGV[4], ARGV[3]) end
+redis.call('DEL', KEYS[1])
+return 1";
+
 /// How much later than the moment from which a session's end was counted a command may be put together. Ten seconds
 /// are then nine and a bit, and would be cut to nine.
 const LAG_MICROS: i64 = 10_000;
@@ -47,6 +58,7 @@ pub struct RedisStore {
     unit: TimeUnit,
     replace: Script,
     delete: Script,
+    rotate: Script,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -72,6 +84,7 @@ impl RedisStore {
             unit: options.unit,
             replace: Script::new(REPLACE),
             delete: Script::new(DELETE),
+            rotate: Script::new(ROTATE),
         })
     }
 
@@ -107,23 +120,24 @@ impl RedisStore {
     }
 
     /// Runs a script by its hash; a server that does not know it gets its text, and knows it from then on.
-    async fn run(&self, script: &Script, text: &str, key: &str, arguments: &[&[u8]]) -> Result<Outcome> {
+    async fn run(&self, script: &Script, text: &str, keys: &[&str], arguments: &[&[u8]]) -> Result<Outcome> {
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
-            command.arg(script).arg(1).arg(key);
+            command.arg(script).arg(keys.len()).arg(keys);
             arguments.iter().for_each(|&argument| {
                 command.arg(argument);
             });
             command
         };
         let mut answer = self.link.send(&command("EVALSHA", script.get_hash())).await;
-        if answer.as_ref().is_err_and(is_unknown_script) {
+        if answer.as_ref().is_err_and(|error| is_refused(error, ServerErrorKind::NoScript)) {
             answer = self.link.send(&command("EVAL", text)).await;
         }
         let Answer { value, after_a_break } = answer?;
         let standing = match value {
             Value::Int(1) => Standing::Expected,
             Value::Int(0) => Standing::Nothing,
+            Value::Int(2) => Standing::Taken,
             Value::BulkString(payload) => Standing::Other(stored(payload)),
             _ => return Err(failure::unexpected(self.link.address(), "EVALSHA")),
         };
@@ -156,6 +170,8 @@ struct Outcome {
 enum Standing {
     Expected,
     Nothing,
+    /// Another record, under the key to which this one was to go.
+    Taken,
     Other(Stored),
 }
 
@@ -164,10 +180,11 @@ fn stored(payload: Vec<u8>) -> Stored {
     Stored { version: Version::payload(payload.clone()), payload, expiry: Timestamp::MAX }
 }
 
-fn is_unknown_script(error: &Error) -> bool {
+/// Whether the server refused the command for this reason.
+fn is_refused(error: &Error, reason: ServerErrorKind) -> bool {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<redis::RedisError>())
-        .is_some_and(|error| error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
+        .is_some_and(|error| error.kind() == redis::ErrorKind::Server(reason))
 }
 
 /// The payload that a version of ours is.
@@ -212,10 +229,11 @@ impl Store for RedisStore {
     ) -> Result<Replaced> {
         let lifetime = self.lifetime(expiry).to_string();
         let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes(), self.unit().as_bytes()];
-        let Outcome { standing, after_a_break } = self.run(&self.replace, REPLACE, &self.key(key), &arguments).await?;
+        let Outcome { standing, after_a_break } =
+            self.run(&self.replace, REPLACE, &[&self.key(key)], &arguments).await?;
         match standing {
             Standing::Expected => Ok(Replaced::Replaced(Version::payload(payload))),
-            Standing::Nothing => Ok(Replaced::Gone),
+            Standing::Nothing | Standing::Taken => Ok(Replaced::Gone),
             // What stands may be ours, or be built on ours: to replay the changes on it could apply them twice.
             Standing::Other(_) if after_a_break => Err(failure::unknown_outcome(self.link.address())),
             Standing::Other(stored) => Ok(Replaced::Conflict(stored)),
@@ -245,14 +263,47 @@ impl Store for RedisStore {
             });
         };
         let Outcome { standing, after_a_break } =
-            self.run(&self.delete, DELETE, &key, &[&expected(version)?[..]]).await?;
+            self.run(&self.delete, DELETE, &[&key], &[&expected(version)?[..]]).await?;
         match standing {
             Standing::Expected => Ok(Deleted::Deleted),
             // Gone by ourselves, or by somebody who signed the visitor out: that makes a difference to a rotation.
             Standing::Nothing if after_a_break => Err(failure::unknown_outcome(self.link.address())),
-            Standing::Nothing => Ok(Deleted::Gone),
+            Standing::Nothing | Standing::Taken => Ok(Deleted::Gone),
             Standing::Other(stored) => Ok(Deleted::Conflict(stored)),
         }
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        let (old, new) = (self.key(old), self.key(new));
+        let lifetime = self.lifetime(expiry).to_string();
+        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes(), self.unit().as_bytes()];
+        let outcome = self.run(&self.rotate, ROTATE, &[&old, &new], &arguments).await;
+        let Outcome { standing, after_a_break } = match outcome {
+            // A proxy or a cluster that keeps the two keys on two servers.
+            Err(error) if is_refused(&error, ServerErrorKind::CrossSlot) => return Ok(Rotated::Unsupported),
+            outcome => outcome?,
+        };
+        let rotated = match standing {
+            Standing::Expected => true,
+            // Nobody else knows the new key: where it holds our payload, our own first attempt was carried out.
+            _ if after_a_break => self.get(&new).await?.is_some_and(|stored| stored.payload == payload),
+            _ => false,
+        };
+        if rotated {
+            return Ok(Rotated::Rotated(Version::payload(payload)));
+        }
+        Ok(match standing {
+            Standing::Nothing | Standing::Expected => Rotated::Gone,
+            Standing::Taken => Rotated::Taken,
+            Standing::Other(stored) => Rotated::Conflict(stored),
+        })
     }
 
     /// Nothing: the server removes what has expired.

@@ -134,6 +134,8 @@ pub struct Statements {
     pub create: &'static str,
     /// Payload, expiry, key, expected payload: compare and swap.
     pub replace: &'static str,
+    /// New key, payload, expiry, old key, expected payload: compare and swap that moves the row to another key.
+    pub rotate: &'static str,
     /// Expiry, key, now: moves the expiry of a live row.
     pub touch: &'static str,
     /// Key.

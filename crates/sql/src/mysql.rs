@@ -126,6 +126,7 @@ impl Dialect for MySql {
         find: "SELECT `session_data`, CAST(`expire_date` AS CHAR) FROM `django_session` WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ?",
         create: "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) VALUES (?, ?, ?)",
         replace: "UPDATE `django_session` SET `session_data` = ?, `expire_date` = ? WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ? AND CAST(CONVERT(`session_data` USING utf8mb4) AS BINARY) = ?",
+        rotate: "UPDATE `django_session` SET `session_key` = ?, `session_data` = ?, `expire_date` = ? WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ? AND CAST(CONVERT(`session_data` USING utf8mb4) AS BINARY) = ?",
         touch: "UPDATE `django_session` SET `expire_date` = ? WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ? AND `expire_date` > ?",
         delete: "DELETE FROM `django_session` WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ?",
         delete_version: "DELETE FROM `django_session` WHERE `session_key` = ? AND CAST(CONVERT(`session_key` USING utf8mb4) AS BINARY) = ? AND CAST(CONVERT(`session_data` USING utf8mb4) AS BINARY) = ?",

@@ -125,6 +125,7 @@ impl Dialect for Postgres {
         find: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = $1"#,
         create: r#"INSERT INTO "django_session" ("session_key", "session_data", "expire_date") VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"#,
         replace: r#"UPDATE "django_session" SET "session_data" = $1, "expire_date" = $2 WHERE "django_session"."session_key" = $3 AND "django_session"."session_data" = $4 COLLATE "C""#,
+        rotate: r#"UPDATE "django_session" SET "session_key" = $1, "session_data" = $2, "expire_date" = $3 WHERE "django_session"."session_key" = $4 AND "django_session"."session_data" = $5 COLLATE "C""#,
         touch: r#"UPDATE "django_session" SET "expire_date" = $1 WHERE "django_session"."session_key" = $2 AND "django_session"."expire_date" > $3"#,
         delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1"#,
         delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = $1 AND "django_session"."session_data" = $2 COLLATE "C""#,

@@ -111,6 +111,7 @@ impl Dialect for Sqlite {
         find: r#"SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = ?"#,
         create: r#"INSERT INTO "django_session" ("session_key", "session_data", "expire_date") VALUES (?, ?, ?) ON CONFLICT DO NOTHING"#,
         replace: r#"UPDATE "django_session" SET "session_data" = ?, "expire_date" = ? WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,
+        rotate: r#"UPDATE "django_session" SET "session_key" = ?, "session_data" = ?, "expire_date" = ? WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,
         touch: r#"UPDATE "django_session" SET "expire_date" = ? WHERE "django_session"."session_key" = ? AND "django_session"."expire_date" > ?"#,
         delete: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ?"#,
         delete_version: r#"DELETE FROM "django_session" WHERE "django_session"."session_key" = ? AND CAST("django_session"."session_data" AS BLOB) = CAST(? AS BLOB)"#,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
 
@@ -22,8 +22,8 @@ const UNDONE_TRIES: usize = 3;
 
 /// Sessions in the table `django_session` of a database.
 ///
-/// Each operation is one statement, hence one round trip; only a `replace` or a guarded `delete` that was refused
-/// reads the row once more, to say what stands there. The version of a record is its stored text, since Django's table
+/// Each operation is one statement, hence one round trip; only a `replace`, a `rotate` or a guarded `delete` that was
+/// refused reads the row once more, to say what stands there. The version of a record is its stored text, since Django's table
 /// has no other: a save that finds another text than it loaded changes nothing.
 ///
 /// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.
@@ -243,12 +243,12 @@ fn count(rows: usize) -> Param<'static> {
     Param::Count(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
-/// Runs an INSERT, for the number of rows.
-fn insert<'c, D: Dialect>(conn: &'c mut Conn<D>, sql: &'static str, arguments: Args<D>) -> Running<'c, u64> {
-    let inserting = Db::<D>::execute(conn, sql, arguments);
+/// Runs a statement that gives a row a key, for the number of rows: none if the key is taken.
+fn occupy<'c, D: Dialect>(conn: &'c mut Conn<D>, sql: &'static str, arguments: Args<D>) -> Running<'c, u64> {
+    let running = Db::<D>::execute(conn, sql, arguments);
     Box::pin(async move {
-        match inserting.await {
-            // Where an INSERT cannot be told to leave a taken key alone without hiding other errors too.
+        match running.await {
+            // Where a statement cannot be told to leave a taken key alone without hiding other errors too.
             Err(sqlx::Error::Database(e)) if e.is_unique_violation() => Ok(0),
             result => result.map(|result| D::matched(&result)),
         }
@@ -273,7 +273,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
         const DOING: &str = "create a session";
         let params = [Param::Text(key.as_str()), Param::Payload(&payload), Param::Moment(expiry)];
-        let ran = self.run(DOING, Side::Write, insert::<D>, D::STATEMENTS.create, &params).await?;
+        let ran = self.run(DOING, Side::Write, occupy::<D>, D::STATEMENTS.create, &params).await?;
         let created = match (ran.result, ran.repeated) {
             (0, false) => false,
             // It may be ourselves who took the key.
@@ -331,6 +331,51 @@ impl<D: Dialect> Store for SqlStore<D> {
             Swapped::Gone if ran.repeated => return Err(unknown(DOING)),
             Swapped::Gone => Deleted::Gone,
         })
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        const DOING: &str = "rotate a session";
+        let expected = expected(version)?;
+        let params = [
+            Param::Text(new.as_str()),
+            Param::Payload(&payload),
+            Param::Moment(expiry),
+            Param::Key(old.as_str()),
+            Param::Payload(expected),
+        ];
+        let mut repeated = false;
+        let mut tries = 1;
+        loop {
+            let ran = self.run(DOING, Side::Write, occupy::<D>, D::STATEMENTS.rotate, &params).await?;
+            repeated |= ran.repeated;
+            let mut rotated = ran.result > 0;
+            if !rotated && repeated {
+                // Nobody else knows the new key: where it holds our payload, an earlier attempt was carried out.
+                rotated = self.find(DOING, new).await?.is_some_and(|stored| stored.payload == payload);
+            }
+            if rotated {
+                return Ok(Rotated::Rotated(Version::payload(payload)));
+            }
+            return Ok(match self.find(DOING, old).await? {
+                None => Rotated::Gone,
+                Some(stored) if stored.payload == *expected => match self.find(DOING, new).await? {
+                    Some(_) => Rotated::Taken,
+                    None if tries < SWAP_TRIES => {
+                        tries += 1;
+                        continue;
+                    }
+                    None => Rotated::Conflict(stored),
+                },
+                Some(stored) => Rotated::Conflict(stored),
+            });
+        }
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {

@@ -33,7 +33,11 @@ async fn operations_cost_one_statement() {
     assert_eq!(taken(), "UPDATE SELECT", "a conflict");
     store.touch(&key(1), LATER).await.unwrap();
     assert_eq!(taken(), "UPDATE");
-    store.delete(&key(1), Some(&Version::payload(bytes("y")))).await.unwrap();
+    store.rotate(&key(1), &Version::payload(bytes("y")), &key(2), bytes("z"), LATER).await.unwrap();
+    assert_eq!(taken(), "UPDATE");
+    store.rotate(&key(2), &Version::payload(bytes("y")), &key(1), bytes("z"), LATER).await.unwrap();
+    assert_eq!(taken(), "UPDATE SELECT", "a conflict");
+    store.delete(&key(2), Some(&Version::payload(bytes("z")))).await.unwrap();
     assert_eq!(taken(), "DELETE");
     store.delete(&key(1), None).await.unwrap();
     assert_eq!(taken(), "DELETE");

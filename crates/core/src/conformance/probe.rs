@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
-use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 
 /// An operation of a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +167,18 @@ impl Store for ProbeStore {
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         self.perform(Operation::Delete, self.inner.delete(key, version)).await
+    }
+
+    /// A rotation takes two operations here, so that each of them can be made to fail.
+    async fn rotate(
+        &self,
+        _old: &SessionKey,
+        _version: &Version,
+        _new: &SessionKey,
+        _payload: Bytes,
+        _expiry: Timestamp,
+    ) -> Result<Rotated> {
+        Ok(Rotated::Unsupported)
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {

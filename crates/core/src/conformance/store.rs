@@ -188,14 +188,14 @@ macro_rules! __each_store_check {
             [$($argument)*]
             round_trip_keeps_every_byte unknown_keys_have_no_record keys_do_not_mix create_never_overwrites
             replace_compares_and_hands_over_what_stands replace_never_inserts delete_is_idempotent
-            guarded_delete_compares rotation_meets_a_concurrent_write a_new_record_is_another_version
-            touch_keeps_the_payload
+            guarded_delete_compares rotation_meets_a_concurrent_write rotate_compares_and_moves
+            a_new_record_is_another_version touch_keeps_the_payload
             expired_is_gone replace_moves_the_expiry touch_moves_the_expiry touch_never_resurrects
             the_last_moment_of_the_calendar_will_do expired_keys_can_be_used_again
             clear_expired_removes_only_what_expired clear_expired_works_in_batches two_sweepers_do_not_collide
             list_pages_in_order
             race_increments_are_not_lost race_one_create_wins race_one_replace_wins race_delete_is_final
-            race_guarded_delete_or_replace
+            race_guarded_delete_or_replace race_rotate_or_replace
         }
     };
 }

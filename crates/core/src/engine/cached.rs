@@ -17,7 +17,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
-use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use crate::wire::session_data::Codec;
 pub use form::CacheForm;
 use form::{Form, Read};
@@ -47,9 +47,10 @@ use token::{Base, Token};
 /// | load, miss | 2 | 1 |
 /// | create | 1 | 1 |
 /// | replace | 1 | 1 |
-/// | replace or rotation after a hit, in [`CacheForm::Django`] | 1 | 2: Django's entries do not say which row they are |
+/// | rotation | 2 | 1 |
+/// | replace or rotation after a hit, in [`CacheForm::Django`] | as above | one more: Django's entries do not say which row they are |
 /// | touch | 1 | 1 |
-/// | delete | 2 | 1 |
+/// | delete | 2, of a known version 1 | 1 |
 ///
 /// # When something is down
 /// Without the cache, everything works as on the database alone, with an error in the log for what could not be
@@ -98,7 +99,7 @@ impl Store for CachedStore {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let (inner, since) = (&self.0, Instant::now());
         let refill = if inner.suspects.suspicion(key).is_some() {
-            if let Err(failure) = inner.invalidate(key).await {
+            if let Err(failure) = inner.invalidate(key, None).await {
                 warn!(cache = %inner.name, error = %failure, "the cache failed again, the database is asked");
             }
             Refill::No
@@ -169,7 +170,7 @@ impl Store for CachedStore {
             Found::Version(version) => version,
             Found::Differs(row) => return Ok(Replaced::Conflict(inner.stored(row, entry))),
             Found::Gone => {
-                inner.invalidate_or_log(key).await;
+                inner.invalidate_or_log(key, None).await;
                 return Ok(Replaced::Gone);
             }
         };
@@ -183,7 +184,7 @@ impl Store for CachedStore {
             }
             Ok(Replaced::Conflict(row)) => Ok(Replaced::Conflict(inner.stored(row, entry))),
             Ok(Replaced::Gone) => {
-                inner.invalidate_or_log(key).await;
+                inner.invalidate_or_log(key, None).await;
                 Ok(Replaced::Gone)
             }
             Err(failure) => Err(failure),
@@ -202,7 +203,7 @@ impl Store for CachedStore {
                     warn!(cache = %inner.name, error = %failure, "the cache could not renew an entry");
                 }
             }
-            Touched::Gone => inner.invalidate_or_log(key).await,
+            Touched::Gone => inner.invalidate_or_log(key, None).await,
         }
         Ok(touched)
     }
@@ -218,7 +219,7 @@ impl Store for CachedStore {
                     Found::Version(version) => Some(version),
                     Found::Differs(row) => return Ok(Deleted::Conflict(inner.stored(row, entry))),
                     Found::Gone => {
-                        inner.invalidate_or_log(key).await;
+                        inner.invalidate_or_log(key, None).await;
                         return Ok(Deleted::Gone);
                     }
                 }
@@ -229,10 +230,10 @@ impl Store for CachedStore {
             Ok(Deleted::Conflict(row)) => Ok(Deleted::Conflict(inner.stored(row, entry))),
             Ok(deleted) if version.is_some() => {
                 // A rotation: its data lives on under another key, which the visitor must learn, cache or no cache.
-                inner.invalidate_or_log(key).await;
+                inner.invalidate_or_log(key, entry.as_ref()).await;
                 Ok(deleted)
             }
-            Ok(deleted) => match inner.invalidate(key).await {
+            Ok(deleted) => match inner.invalidate(key, None).await {
                 Ok(()) => Ok(deleted),
                 Err(failure) => Err(Error::new(
                     ErrorKind::Unavailable,
@@ -247,6 +248,50 @@ impl Store for CachedStore {
             Err(failure) => Err(failure),
         };
         unsettled.settled();
+        outcome
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        let (inner, since) = (&self.0, Instant::now());
+        let Token { base, entry } = Token::try_from(version)?;
+        let base = match inner.base(old, base).await? {
+            Found::Version(version) => version,
+            Found::Differs(row) => return Ok(Rotated::Conflict(inner.stored(row, entry))),
+            Found::Gone => {
+                inner.invalidate_or_log(old, None).await;
+                return Ok(Rotated::Gone);
+            }
+        };
+        let unsettled = (Unsettled::new(inner, old), Unsettled::new(inner, new));
+        let outcome = match inner.database.rotate(old, &base, new, payload.clone(), expiry).await {
+            Ok(Rotated::Rotated(version)) => {
+                // The data lives on under another key, which the visitor must learn, cache or no cache.
+                inner.invalidate_or_log(old, entry.as_ref()).await;
+                let row = Stored { payload, version, expiry };
+                let entry = inner.settle(new, &row, None, since).await;
+                Ok(Rotated::Rotated(Token { base: Base::Row(row.version), entry }.into()))
+            }
+            Ok(Rotated::Conflict(row)) => Ok(Rotated::Conflict(inner.stored(row, entry))),
+            Ok(Rotated::Gone) => {
+                inner.invalidate_or_log(old, None).await;
+                Ok(Rotated::Gone)
+            }
+            Err(failure) => {
+                // It may have been carried out, and then the old key must not be served any more.
+                inner.invalidate_or_log(old, None).await;
+                Err(failure)
+            }
+            Ok(other) => Ok(other),
+        };
+        unsettled.0.settled();
+        unsettled.1.settled();
         outcome
     }
 

@@ -14,7 +14,7 @@ use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
 use crate::state::{Record, Retired, State};
-use crate::store::{Created, Deleted, Replaced, Store, Touched, Version};
+use crate::store::{Created, Deleted, Replaced, Rotated, Store, Touched, Version};
 use crate::values::Values;
 use crate::wire::expiry::EXPIRY_KEY;
 use crate::wire::session_data::Codec;
@@ -34,6 +34,7 @@ pub(super) struct Job<'a> {
     progress: &'a Progress,
     key: Option<SessionKey>,
     record: Record,
+    payload: Bytes,
     retired: Option<Box<Retired>>,
     values: Values,
     delta: Delta,
@@ -65,6 +66,7 @@ impl<'a> Job<'a> {
             progress,
             key: locked.key.clone(),
             record: locked.record.clone(),
+            payload: locked.payload.clone(),
             retired: locked.retired.clone(),
             values: locked.values.clone(),
             delta: std::mem::take(&mut locked.delta),
@@ -91,6 +93,9 @@ impl<'a> Job<'a> {
                 ErrorKind::Unavailable,
                 "an earlier save of this request failed with an unknown outcome, and is not tried again",
             ));
+        }
+        if self.rotate(now).await? {
+            return Ok(());
         }
         match (&self.key, &self.record) {
             (Some(key), Record::Standing(version)) => {
@@ -145,24 +150,84 @@ impl<'a> Job<'a> {
             if let Created::Created(version) = outcome {
                 self.key = Some(key);
                 self.record = Record::Standing(version);
+                self.payload = payload;
                 return Ok(());
             }
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("{MAX_DRAWS} random session keys in a row were taken: the system's random generator is broken"),
-        ))
+        Err(no_free_key())
+    }
+
+    /// Moves the record from which the session was rotated to the new key, if the store can do so in one exchange.
+    /// `false` if it cannot, or if there was no rotation.
+    async fn rotate(&mut self, now: Timestamp) -> Result<bool> {
+        let Some(Retired { key: old, only: Some(version) }) = self.retired.as_deref() else { return Ok(false) };
+        let (old, mut version) = (old.clone(), version.clone());
+        let mut drawn = self.key.clone();
+        let (mut place, mut draws) = (None, 0);
+        for attempt in 0..MAX_ATTEMPTS {
+            if self.progress.is_given_up() {
+                return Err(nobody_left());
+            }
+            let new = match drawn.take() {
+                Some(key) => key,
+                None => self.keeper.keys.draw()?,
+            };
+            let (payload, expiry) = self.encode(now)?;
+            match self.store.rotate(&old, &version, &new, payload.clone(), expiry).await? {
+                Rotated::Unsupported => return Ok(false),
+                Rotated::Rotated(version) => {
+                    debug!(key = %new.masked(), old = %old.masked(), bytes = payload.len(), attempt, "save: rotated");
+                    if self.progress.is_given_up() && self.take_back(&old, &new, &version, now).await? {
+                        return Err(nobody_left());
+                    }
+                    self.key = Some(new);
+                    self.record = Record::Standing(version);
+                    self.payload = payload;
+                    self.retired = None;
+                    self.moved = true;
+                    return Ok(true);
+                }
+                Rotated::Gone => return Err(interrupted()),
+                Rotated::Taken if draws == MAX_DRAWS => return Err(no_free_key()),
+                Rotated::Taken => {
+                    draws += 1;
+                    continue;
+                }
+                Rotated::Conflict(stored) => {
+                    debug!(key = %old.masked(), attempt, "save: conflict while rotating, the change is carried over");
+                    self.values = self.delta.replay(self.codec.decode(&stored.payload)?)?;
+                    self.payload = stored.payload;
+                    version = stored.version;
+                    drawn = Some(new);
+                }
+            }
+            if place.is_none() {
+                place = Some(self.keeper.queue(&old).await);
+            }
+            back_off(attempt).await;
+        }
+        Err(contended())
+    }
+
+    /// Undoes a rotation of whose new key nobody is left to learn: what the record held goes back to the old one.
+    /// `false` if the session went on elsewhere meanwhile.
+    async fn take_back(&self, old: &SessionKey, new: &SessionKey, version: &Version, now: Timestamp) -> Result<bool> {
+        let values = self.codec.decode(&self.payload)?;
+        let expiry = self.keeper.rules.expires_at(values.readable(EXPIRY_KEY)?, now)?;
+        let outcome = self.store.rotate(new, version, old, self.payload.clone(), expiry).await?;
+        debug!(key = %old.masked(), ?outcome, "save: the rotation is taken back");
+        Ok(matches!(outcome, Rotated::Rotated(_)))
     }
 
     async fn replace(&mut self, key: &SessionKey, mut version: Version, now: Timestamp) -> Result<()> {
         let mut place = None;
         for attempt in 0..MAX_ATTEMPTS {
             let (payload, expiry) = self.encode(now)?;
-            let bytes = payload.len();
-            match self.store.replace(key, &version, payload, expiry).await? {
+            match self.store.replace(key, &version, payload.clone(), expiry).await? {
                 Replaced::Replaced(version) => {
-                    debug!(key = %key.masked(), bytes, attempt, "save: replace");
+                    debug!(key = %key.masked(), bytes = payload.len(), attempt, "save: replace");
                     self.record = Record::Standing(version);
+                    self.payload = payload;
                     return Ok(());
                 }
                 Replaced::Gone => return Err(interrupted()),
@@ -189,10 +254,7 @@ impl<'a> Job<'a> {
         {
             // The visitor goes on with the old key, and must find there what was there.
             delete(self.store, new).await?;
-            return Err(Error::new(
-                ErrorKind::Interrupted,
-                "nobody was left to learn of the session's new key: it stays as it was, under the old one",
-            ));
+            return Err(nobody_left());
         }
         for attempt in 0..MAX_ATTEMPTS {
             match self.store.delete(&old, Some(&version)).await? {
@@ -216,8 +278,11 @@ impl<'a> Job<'a> {
                         unreachable!("a rotation has just made the new record")
                     };
                     let (payload, expiry) = self.encode(now)?;
-                    match self.store.replace(new, standing, payload, expiry).await? {
-                        Replaced::Replaced(version) => self.record = Record::Standing(version),
+                    match self.store.replace(new, standing, payload.clone(), expiry).await? {
+                        Replaced::Replaced(version) => {
+                            self.record = Record::Standing(version);
+                            self.payload = payload;
+                        }
                         // Nobody knows the new key yet, so nobody can have changed or deleted its record.
                         Replaced::Conflict(_) | Replaced::Gone => return Err(interrupted()),
                     }
@@ -264,6 +329,7 @@ impl<'a> Job<'a> {
             }
             state.values = values;
             state.stale = false;
+            state.payload = std::mem::take(&mut self.payload);
             state.moved |= self.moved;
             if state.key != self.began_as {
                 // It was rotated: what was saved is what that leaves behind.
@@ -305,6 +371,20 @@ fn interrupted() -> Error {
     Error::new(
         ErrorKind::Interrupted,
         "the session was deleted before the request completed; the visitor may have signed out in a concurrent request",
+    )
+}
+
+fn nobody_left() -> Error {
+    Error::new(
+        ErrorKind::Interrupted,
+        "nobody was left to learn of the session's new key: it stays as it was, under the old one",
+    )
+}
+
+fn no_free_key() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("{MAX_DRAWS} random session keys in a row were taken: the system's random generator is broken"),
     )
 }
 

@@ -5,6 +5,7 @@ mod overtaking;
 mod stand_in;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -165,15 +166,26 @@ async fn round_trips() {
         session.save().await.unwrap();
         assert_eq!(site.calls(), (vec!["touch"], vec!["touch"]), "a renewal");
 
-        let session = process.session(&key).await.unwrap();
-        site.forget_calls();
-        session.cycle_key().unwrap();
-        session.save().await.unwrap();
-        let database = if django { vec!["create", "load", "delete"] } else { vec!["create", "delete"] };
-        assert_eq!(site.calls(), (vec!["create", "load", "replace"], database), "a rotation");
-        assert_eq!(process.read(&key).await.unwrap(), "{}", "the old key is worth nothing");
+        let mut key = key;
+        for in_one_exchange in [false, true] {
+            site.database.rotates.store(in_one_exchange, Ordering::SeqCst);
+            let session = process.session(&key).await.unwrap();
+            site.forget_calls();
+            session.cycle_key().unwrap();
+            session.save().await.unwrap();
+            // Which row Django's entry is, is asked before each step.
+            let costs = match (in_one_exchange, django) {
+                (true, true) => (vec!["replace", "create"], vec!["load", "rotate"]),
+                (true, false) => (vec!["replace", "create"], vec!["rotate"]),
+                (false, true) => (vec!["create", "replace"], vec!["load", "create", "load", "delete"]),
+                (false, false) => (vec!["create", "replace"], vec!["create", "delete"]),
+            };
+            assert_eq!(site.calls(), costs, "a rotation");
+            assert_eq!(process.read(&key).await.unwrap(), "{}", "the old key is worth nothing");
+            key = session.key().unwrap();
+            assert_ne!(process.read(&key).await.unwrap(), "{}", "and the new one has it all");
+        }
 
-        let key = session.key().unwrap();
         site.forget_calls();
         process.sign_out(&key).await.unwrap();
         assert_eq!(site.calls(), (vec!["load", "replace"], vec!["delete"]), "a sign-out");

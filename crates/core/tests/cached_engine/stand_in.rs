@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::engine::memory::MemoryStore;
-use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use tokio::sync::Notify;
 
@@ -17,6 +17,8 @@ pub(crate) struct StandIn {
     pub(crate) down: AtomicBool,
     /// Refuses new data, as a full cache does, but deletes.
     pub(crate) full: AtomicBool,
+    /// Rotates in one exchange, as databases do.
+    pub(crate) rotates: AtomicBool,
     hold: Mutex<Option<(&'static str, Arc<Held>)>>,
 }
 
@@ -44,6 +46,7 @@ impl StandIn {
             calls: Mutex::default(),
             down: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            rotates: AtomicBool::new(false),
             hold: Mutex::default(),
         })
     }
@@ -126,6 +129,31 @@ impl Store for StandIn {
         let answer = self.inner.delete(key, version).await;
         self.answer("delete").await;
         answer
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        if !self.rotates.load(Ordering::SeqCst) {
+            return self.inner.rotate(old, version, new, payload, expiry).await;
+        }
+        self.call("rotate")?;
+        // Tests run on one thread, and a store in memory never waits: nobody sees the steps.
+        let outcome = match self.inner.delete(old, Some(version)).await? {
+            Deleted::Deleted => match self.inner.create(new, payload, expiry).await? {
+                Created::Created(version) => Rotated::Rotated(version),
+                Created::Taken => panic!("no test draws a key twice"),
+            },
+            Deleted::Gone => Rotated::Gone,
+            Deleted::Conflict(stored) => Rotated::Conflict(stored),
+        };
+        self.answer("rotate").await;
+        Ok(outcome)
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::conformance::store::{CHECKS, Harness, Subject};
 use cloakroom_core::engine::memory::MemoryStore;
-use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Result, SessionKey, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +24,11 @@ enum Fault {
     DeleteIgnoresVersion,
     DeleteFails,
     DeleteDoesNothing,
+    RotateIgnoresVersion,
+    RotateComparesThenWrites,
+    RotateOverwrites,
+    RotateKeepsTheOld,
+    RotateInserts,
     LoadsExpired,
     LoadCuts,
     ConflictHandsOverTheNew,
@@ -168,6 +173,39 @@ impl Store for Broken {
         }
     }
 
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        let standing = self.store.load(old).await?;
+        if self.is(Fault::RotateInserts) && standing.is_none() {
+            return Ok(Rotated::Rotated(self.put(new, payload, expiry).await?));
+        }
+        let Some(standing) = standing else { return Ok(Rotated::Gone) };
+        if standing.version != *version && !self.is(Fault::RotateIgnoresVersion) {
+            return Ok(Rotated::Conflict(standing));
+        }
+        if self.store.load(new).await?.is_some() && !self.is(Fault::RotateOverwrites) {
+            return Ok(Rotated::Taken);
+        }
+        if self.is(Fault::RotateComparesThenWrites) {
+            self.gap().await;
+        } else if !self.is(Fault::RotateKeepsTheOld)
+            && let Deleted::Conflict(standing) = self.store.delete(old, Some(&standing.version)).await?
+        {
+            return Ok(Rotated::Conflict(standing));
+        }
+        let version = self.put(new, payload, expiry).await?;
+        if self.is(Fault::RotateComparesThenWrites) {
+            self.store.delete(old, None).await?;
+        }
+        Ok(Rotated::Rotated(version))
+    }
+
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {
         match self.fault {
             Fault::SweepsLiveRecords => {
@@ -243,6 +281,11 @@ caught! {
     looking_before_creating: CreateLooksThenWrites => race_one_create_wins;
     deleting_unseen: DeleteIgnoresVersion => guarded_delete_compares rotation_meets_a_concurrent_write;
     deleting_nothing: DeleteDoesNothing => delete_is_idempotent;
+    rotating_unseen: RotateIgnoresVersion => rotate_compares_and_moves;
+    comparing_before_rotating: RotateComparesThenWrites => race_rotate_or_replace;
+    rotating_over_another: RotateOverwrites => rotate_compares_and_moves;
+    rotating_a_copy: RotateKeepsTheOld => rotate_compares_and_moves;
+    rotating_what_is_gone: RotateInserts => rotate_compares_and_moves;
     failing_on_a_second_delete: DeleteFails => delete_is_idempotent unknown_keys_have_no_record;
     loading_what_expired: LoadsExpired => expired_is_gone;
     cutting: LoadCuts => round_trip_keeps_every_byte;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched};
+use cloakroom_core::store::{Created, Deleted, Replaced, Rotated, Store, Touched};
 use cloakroom_core::{Clock, Error, ErrorKind};
 use cloakroom_redis::RedisStore;
 use cloakroom_test_servers::{Kind, require_or_skip};
@@ -26,6 +26,7 @@ async fn failures(store: &RedisStore) -> Vec<Error> {
         store.touch(&key, later()).await.expect_err("touch"),
         store.delete(&key, None).await.expect_err("delete"),
         store.delete(&key, Some(&version)).await.expect_err("guarded delete"),
+        store.rotate(&key, &version, &crate::key(), "y".into(), later()).await.expect_err("rotate"),
         store.list(None, 10).await.expect_err("list"),
     ];
     assert!(start.elapsed() < BOUND, "{:?}", start.elapsed());
@@ -264,6 +265,19 @@ async fn a_break_in_the_middle() {
         assert_eq!(payload(&there, &key).await, None, "{plan:?}");
         proxy.plan(plan);
         here.delete(&key, None).await.unwrap_or_else(|error| panic!("{plan:?}: {error}"));
+
+        // Nobody else knows the new key: what stands there is ours.
+        let (old, new) = (crate::key(), crate::key());
+        let version = create(&there, &old, "1").await;
+        here.rotate(&new, &version, &old, "no such session".into(), later()).await.expect("the script is known");
+        proxy.plan(plan);
+        let rotated = here.rotate(&old, &version, &new, "2".into(), later()).await.expect("rotate");
+        assert!(matches!(rotated, Rotated::Rotated(_)), "{plan:?}: {rotated:?}");
+        assert_eq!(
+            (payload(&there, &old).await, payload(&there, &new).await.as_deref()),
+            (None, Some("2")),
+            "{plan:?}"
+        );
     }
 }
 

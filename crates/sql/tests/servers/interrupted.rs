@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloakroom_core::ErrorKind;
-use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched};
+use cloakroom_core::store::{Created, Deleted, Replaced, Rotated, Store, Touched};
 use cloakroom_test_servers::{Kind, shared};
 
 use crate::common::{LATER, bytes, key};
@@ -16,6 +16,7 @@ on_each_server! {
     a_save_of_the_same_by_another_request_is_not_ours
     a_change_that_may_have_been_merged_is_not_merged_again
     a_rotation_does_not_guess_who_deleted
+    a_rotation_whose_answer_is_lost_is_found_out
     a_silent_connection_gives_its_place_back
 }
 
@@ -55,6 +56,11 @@ async fn a_broken_connection_is_replaced(kind: Kind) {
     breaks(1);
     let deleted = ours.delete(&key(1), Some(&version)).await.unwrap();
     assert!(matches!(deleted, Deleted::Deleted), "{deleted:?}");
+    let version = create(&*direct, &key(2), "c").await;
+    breaks(2);
+    let rotated = ours.rotate(&key(2), &version, &key(3), bytes("d"), LATER).await.unwrap();
+    assert!(matches!(rotated, Rotated::Rotated(_)), "{rotated:?}");
+    assert_eq!((payload(&*direct, &key(2)).await, payload(&*direct, &key(3)).await.as_deref()), (None, Some("d")));
     create(&*direct, &key(2), "c").await;
     breaks(2);
     assert!(matches!(ours.delete(&key(2), None).await.unwrap(), Deleted::Deleted));
@@ -136,6 +142,41 @@ async fn a_rotation_does_not_guess_who_deleted(kind: Kind) {
     proxy.happened().await;
     refused(deleted, ErrorKind::Unavailable, &["delete a session", "unknown"]);
     assert_eq!(payload(&*direct, &key(1)).await, None);
+}
+
+/// In one statement there is nothing to guess: the new key is known to nobody else, so what stands there is ours.
+async fn a_rotation_whose_answer_is_lost_is_found_out(kind: Kind) {
+    let Some(Sides { direct, proxy, ours }) = Sides::of(kind).await else { return };
+    let version = create(&*ours, &key(1), "1").await;
+    proxy.arm(key(1).as_str(), Fault::LoseAnswer);
+    proxy.go_on();
+    let rotated = ours.rotate(&key(1), &version, &key(2), bytes("2"), LATER).await.unwrap();
+    proxy.happened().await;
+    let Rotated::Rotated(version) = rotated else { panic!("{rotated:?}") };
+    assert_eq!(payload(&*direct, &key(1)).await, None);
+    assert_eq!(payload(&*direct, &key(2)).await.as_deref(), Some("2"));
+
+    // It never arrived, and the visitor signed out meanwhile, or another request saved.
+    for signs_out in [true, false] {
+        proxy.arm(key(2).as_str(), Fault::LoseRequest);
+        let rotating = tokio::spawn({
+            let (ours, version) = (ours.clone(), version.clone());
+            async move { ours.rotate(&key(2), &version, &key(3), bytes("3"), LATER).await.unwrap() }
+        });
+        proxy.happened().await;
+        if signs_out {
+            direct.delete(&key(2), None).await.unwrap();
+        } else {
+            direct.replace(&key(2), &version, bytes("theirs"), LATER).await.unwrap();
+        }
+        proxy.go_on();
+        match rotating.await.unwrap() {
+            Rotated::Gone if signs_out => create(&*direct, &key(2), "2").await,
+            Rotated::Conflict(stored) if !signs_out && stored.payload == "theirs" => stored.version,
+            outcome => panic!("{outcome:?}"),
+        };
+        assert_eq!(payload(&*direct, &key(3)).await, None);
+    }
 }
 
 /// The only connection of the pool falls silent under a request that is then given up. Without care it would keep its

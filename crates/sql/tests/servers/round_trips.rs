@@ -63,6 +63,12 @@ async fn operations_cost_one_statement(kind: Kind) {
     assert_eq!(taken(), 2, "replace that meets a conflict");
     store.touch(&key(1), LATER).await.unwrap();
     assert_eq!(taken(), 1, "touch");
+    store.rotate(&key(1), &Version::payload(bytes("y")), &key(2), bytes("z"), LATER).await.unwrap();
+    assert_eq!(taken(), 1, "rotate");
+    store.rotate(&key(2), &Version::payload(bytes("y")), &key(1), bytes("z"), LATER).await.unwrap();
+    assert_eq!(taken(), 2, "rotate that meets a conflict");
+    store.rotate(&key(2), &Version::payload(bytes("z")), &key(1), bytes("y"), LATER).await.unwrap();
+    assert_eq!(taken(), 1, "rotate");
     store.delete(&key(1), Some(&Version::payload(bytes("y")))).await.unwrap();
     assert_eq!(taken(), 1, "guarded delete");
     store.delete(&key(1), None).await.unwrap();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Harness, payload, text};
 use crate::key::SessionKey;
-use crate::store::{Created, Deleted, Replaced, Touched, Version};
+use crate::store::{Created, Deleted, Replaced, Rotated, Touched, Version};
 
 /// As Django writes it: base64 for URLs, colons, a leading dot.
 const LETTERS: &[u8] = b".eJyrVopPLC3JiC8tTi2Kz0xRslIyVNJBFS_OL8pNyc9WslLKSM3JyVeqBQCk1xR:1tEst_-0";
@@ -154,6 +154,49 @@ pub async fn rotation_meets_a_concurrent_write(harness: &Harness) {
     let deleted = bench.store.delete(&old, Some(&standing.version)).await.expect("delete");
     assert!(matches!(deleted, Deleted::Deleted), "{deleted:?}");
     assert_eq!((bench.payload(&old).await, bench.payload(&new).await.as_deref()), (None, Some("a, b")));
+}
+
+/// `rotate`, in a store that has it, moves the version that was loaded and no other, never onto another record, and
+/// never makes one of nothing.
+pub async fn rotate_compares_and_moves(harness: &Harness) {
+    let bench = harness.bench().await;
+    let (old, new, other) = (bench.key(), bench.key(), bench.key());
+    let loaded = bench.create(&old, "one", bench.later()).await;
+    bench.create(&other, "another's", bench.later()).await;
+    let rotate = async |old: &SessionKey, version: &Version, new: &SessionKey, text: &str| {
+        bench.store.rotate(old, version, new, payload(text), bench.later()).await.expect("rotate")
+    };
+    match rotate(&old, &loaded, &other, "two").await {
+        Rotated::Taken => {}
+        Rotated::Unsupported => {
+            assert_eq!(bench.payload(&old).await.as_deref(), Some("one"), "what is not supported changed the record");
+            return;
+        }
+        outcome => panic!("rotate to a key that is taken: {outcome:?}"),
+    }
+    assert_eq!(bench.payload(&old).await.as_deref(), Some("one"), "a collision changed the old record");
+    assert_eq!(bench.payload(&other).await.as_deref(), Some("another's"), "a collision changed the other record");
+
+    let replaced = bench.other.replace(&old, &loaded, payload("two"), bench.later()).await.expect("replace");
+    assert!(matches!(replaced, Replaced::Replaced(_)), "{replaced:?}");
+    let late = rotate(&old, &loaded, &new, "late").await;
+    let Rotated::Conflict(standing) = late else { panic!("a change was rotated unseen: {late:?}") };
+    assert_eq!(text(&standing), "two", "the conflict handed over something else than what stands");
+    assert!(bench.load(&new).await.is_none(), "a conflict made a record");
+
+    let rotated = rotate(&old, &standing.version, &new, "three").await;
+    let Rotated::Rotated(version) = rotated else { panic!("the version of a conflict was refused: {rotated:?}") };
+    assert!(bench.load(&old).await.is_none(), "the old record stands after a rotation");
+    let stored = bench.load(&new).await.expect("the new record");
+    assert_eq!(text(&stored), "three");
+    bench.assert_expiry(&stored, bench.later());
+    let replaced = bench.other.replace(&new, &version, payload("four"), bench.later()).await.expect("replace");
+    assert!(matches!(replaced, Replaced::Replaced(_)), "the version that rotate told was refused: {replaced:?}");
+
+    let gone = rotate(&old, &standing.version, &bench.key(), "five").await;
+    assert!(matches!(gone, Rotated::Gone), "rotate where nothing stands: {gone:?}");
+    let keys = bench.store.list(None, 10).await;
+    assert!(keys.is_err() || keys.is_ok_and(|keys| keys.len() == 2), "a rotation of nothing made a record");
 }
 
 /// A record that was deleted and made anew with other data is not the version that was loaded before.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Barrier;
 
 use super::{Harness, payload, text};
-use crate::store::{Created, Deleted, Replaced, Touched};
+use crate::store::{Created, Deleted, Replaced, Rotated, Touched};
 
 /// Five workers add one ten times each, by compare-and-swap: that makes fifty.
 pub async fn race_increments_are_not_lost(harness: &Harness) {
@@ -154,6 +154,32 @@ pub async fn race_guarded_delete_or_replace(harness: &Harness) {
             (Replaced::Replaced(_), Deleted::Conflict(standing), Some("second")) if text(standing) == "second" => {}
             (Replaced::Gone, Deleted::Deleted, None) => {}
             (_, _, standing) => panic!("{replaced:?} and {deleted:?} at once, and then stands {standing:?}"),
+        }
+    }
+}
+
+/// A rotation in one exchange and a save of the same version: one of them is done, and the other learns of it.
+pub async fn race_rotate_or_replace(harness: &Harness) {
+    let bench = harness.bench().await;
+    for round in 0..20 {
+        let (old, new, expiry) = (bench.key(), bench.key(), bench.later());
+        let version = bench.create(&old, "first", expiry).await;
+        let replacing = {
+            let (store, old, version) = (bench.handle(round), old.clone(), version.clone());
+            tokio::spawn(async move { store.replace(&old, &version, payload("second"), expiry).await })
+        };
+        let rotating = {
+            let (store, old, new) = (bench.handle(round + 1), old.clone(), new.clone());
+            tokio::spawn(async move { store.rotate(&old, &version, &new, payload("rotated"), expiry).await })
+        };
+        let replaced = replacing.await.expect("a worker").expect("replace");
+        let rotated = rotating.await.expect("a worker").expect("rotate");
+        let stand = (bench.payload(&old).await, bench.payload(&new).await);
+        match (&replaced, &rotated, (stand.0.as_deref(), stand.1.as_deref())) {
+            (_, Rotated::Unsupported, (Some("second"), None)) => return,
+            (Replaced::Replaced(_), Rotated::Conflict(other), (Some("second"), None)) if text(other) == "second" => {}
+            (Replaced::Gone, Rotated::Rotated(_), (None, Some("rotated"))) => {}
+            _ => panic!("{replaced:?} and {rotated:?} at once, and then stand {stand:?}"),
         }
     }
 }

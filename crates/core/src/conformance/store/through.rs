@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::key::SessionKey;
-use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use crate::values::Values;
 use crate::wire::session_data::Codec;
 
@@ -68,6 +68,20 @@ impl Store for ThroughCodec {
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         Ok(match self.store.delete(key, version).await? {
             Deleted::Conflict(stored) => Deleted::Conflict(self.read(stored)?),
+            other => other,
+        })
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        Ok(match self.store.rotate(old, version, new, self.write(&payload)?, expiry).await? {
+            Rotated::Conflict(stored) => Rotated::Conflict(self.read(stored)?),
             other => other,
         })
     }

@@ -98,24 +98,24 @@ impl Inner {
                 source = ?std::error::Error::source(&failure), "Error saving to cache ({})", self.name
             ),
         }
-        self.invalidate_or_log(key).await;
+        self.invalidate_or_log(key, None).await;
         None
     }
 
     /// Puts a marker in place of what the cache holds, or at least deletes that. While neither works, this process does
-    /// not trust the cache for this session, and goes on trying.
-    pub(super) async fn invalidate(self: &Arc<Self>, key: &SessionKey) -> Result<()> {
-        let outcome = self.try_invalidate(key).await;
+    /// not trust the cache for this session, and goes on trying. What is `known` to stand there need not be asked for.
+    pub(super) async fn invalidate(self: &Arc<Self>, key: &SessionKey, known: Option<&Version>) -> Result<()> {
+        let outcome = self.try_invalidate(key, known).await;
         if outcome.is_err() {
             self.suspect(key);
         }
         outcome
     }
 
-    async fn try_invalidate(&self, key: &SessionKey) -> Result<()> {
+    async fn try_invalidate(&self, key: &SessionKey, known: Option<&Version>) -> Result<()> {
         let suspicion = self.suspects.suspicion(key);
         let marked = match self.form.marker() {
-            Some(marker) => self.mark(key, marker).await,
+            Some(marker) => self.mark(key, marker, known).await,
             None => Ok(false),
         };
         if !matches!(marked, Ok(true)) {
@@ -128,8 +128,8 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn invalidate_or_log(self: &Arc<Self>, key: &SessionKey) {
-        if let Err(failure) = self.invalidate(key).await {
+    pub(super) async fn invalidate_or_log(self: &Arc<Self>, key: &SessionKey, known: Option<&Version>) {
+        if let Err(failure) = self.invalidate(key, known).await {
             error!(
                 cache = %self.name, key = %key.masked(), error = %failure, kind = ?failure.kind(),
                 "the cache ({}) may serve old data of this session to others until it answers again", self.name
@@ -149,10 +149,13 @@ impl Inner {
     }
 
     /// Sets a marker whatever stands there, or gives up after too many others came in between.
-    async fn mark(&self, key: &SessionKey, marker: Bytes) -> Result<bool> {
+    async fn mark(&self, key: &SessionKey, marker: Bytes, known: Option<&Version>) -> Result<bool> {
         let micros = i64::try_from(MARKER_LIFE.as_micros()).unwrap_or(i64::MAX);
         let end = self.clock.now().checked_add_micros(micros).unwrap_or(Timestamp::MAX);
-        let mut standing = self.cache.load(key).await?.map(|stored| stored.version);
+        let mut standing = match known {
+            Some(version) => Some(version.clone()),
+            None => self.cache.load(key).await?.map(|stored| stored.version),
+        };
         for _ in 0..MARK_TRIES {
             standing = match &standing {
                 Some(version) => match self.cache.replace(key, version, marker.clone(), end).await? {
@@ -196,7 +199,7 @@ async fn repair(store: Weak<Inner>) {
         let Some(inner) = store.upgrade() else { return };
         loop {
             let Some(key) = inner.suspects.next() else { return };
-            if let Err(failure) = inner.try_invalidate(&key).await {
+            if let Err(failure) = inner.try_invalidate(&key, None).await {
                 debug!(cache = %inner.name, error = %failure, "the cache cannot be repaired yet");
                 break;
             }
@@ -231,7 +234,7 @@ impl Drop for Unsettled<'_> {
         if let Ok(runtime) = Handle::try_current() {
             // At once, not only when the repair gets to it.
             let (inner, key) = (Arc::clone(self.inner), self.key.clone());
-            runtime.spawn(async move { inner.invalidate_or_log(&key).await });
+            runtime.spawn(async move { inner.invalidate_or_log(&key, None).await });
         }
     }
 }
