@@ -382,6 +382,11 @@ impl Server {
         self.own().process().is_running()
     }
 
+    /// The number of the server's process, if it runs. PostgreSQL has a child of it for each connection.
+    pub fn pid(&self) -> Option<u32> {
+        self.own().process().pid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned())
+    }
+
     /// Stops the server in order. No effect on one that does not run.
     pub fn stop(&self) {
         self.own().process().stop();

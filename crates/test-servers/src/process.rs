@@ -167,7 +167,7 @@ impl Process {
         self.child.as_mut().is_some_and(|child| child.try_wait().expect("our child").is_none())
     }
 
-    fn pid(&self) -> Option<Pid> {
+    pub(crate) fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.child.as_ref()?.id() as i32)
     }
 
