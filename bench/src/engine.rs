@@ -51,7 +51,8 @@ impl Engine {
         if self == Self::SignedCookies { CookieKind::Session } else { CookieKind::Key }
     }
 
-    fn kinds(self) -> &'static [Kind] {
+    /// The servers that it needs.
+    pub fn kinds(self) -> &'static [Kind] {
         match self {
             Self::Postgres => &[Kind::Postgres],
             Self::Mariadb => &[Kind::MariaDb],
@@ -114,6 +115,11 @@ impl Backing {
             }
             servers.push(Arc::new(options.start().context("install it, or choose another --engine")?));
         }
+        Ok(Self::over(engine, servers, persistent))
+    }
+
+    /// An engine over servers that run, of the kinds that it needs, with a database of its own on each.
+    pub fn over(engine: Engine, servers: Vec<Arc<Server>>, persistent: bool) -> Self {
         // What a cache forgets, its database knows.
         let forgetful = match engine {
             Engine::Memcached | Engine::Memory => true,
@@ -121,7 +127,7 @@ impl Backing {
             _ => false,
         };
         let urls = servers.iter().map(|server| server.database()).collect();
-        Ok(Self { engine, servers, forgetful, urls })
+        Self { engine, servers, forgetful, urls }
     }
 
     /// Whether what is broken forgets the sessions by being restarted.
@@ -138,7 +144,7 @@ impl Backing {
             Engine::Redis | Engine::Memcached => ("cache", vec![("CACHE_URL", url(0))]),
             Engine::File => ("file", vec![("SESSION_FILE_PATH", directory.display().to_string())]),
             Engine::CachedDb => ("cached_db", vec![("DATABASE_URL", url(0)), ("CACHE_URL", url(1))]),
-            Engine::Memory => ("cache", vec![("CACHE_URL", "locmem://?max_entries=1000000".to_owned())]),
+            Engine::Memory => ("cache", vec![("CACHE_URL", "locmem://?max_entries=4000000".to_owned())]),
             Engine::SignedCookies => ("signed_cookies", vec![]),
         };
         let secret = "a torture is no place for a secret that anybody else has to keep";
@@ -160,11 +166,15 @@ impl Backing {
                 self.engine.name()
             );
         }
-        let url = match self.engine {
+        Ok(vec![peer.name(), self.engine.name(), "--url".to_owned(), self.url(directory)])
+    }
+
+    /// The URL of the one place where sessions are, empty if that is the site itself.
+    pub fn url(&self, directory: &Path) -> String {
+        match self.engine {
             Engine::Sqlite => sqlite(directory),
             _ => self.urls.first().cloned().unwrap_or_default(),
-        };
-        Ok(vec![peer.name(), self.engine.name(), "--url".to_owned(), url])
+        }
     }
 }
 

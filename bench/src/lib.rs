@@ -1,5 +1,8 @@
-//! A torture program for sessions over HTTP: it starts a real site, breaks it, and keeps a ledger of what the site
-//! acknowledged, against which everything that can be read afterwards is checked.
+//! Programs that measure session libraries.
+//!
+//! The torture starts a real site, breaks it, and keeps a ledger of what the site acknowledged, against which everything
+//! that can be read afterwards is checked. The comparison asks many sites for the same pages, side by side. The programs
+//! about scale fill tables with millions of sessions, work on them, and sweep them.
 //!
 //! A file imports only from those above it.
 
@@ -23,3 +26,17 @@ pub mod breaker;
 pub mod phases;
 
 pub mod report;
+
+pub mod cpu;
+pub mod http;
+pub mod results;
+pub mod stats;
+
+pub mod load;
+pub mod picture;
+pub mod routes;
+
+pub mod contest;
+pub mod table;
+
+pub mod comparison;

@@ -20,23 +20,25 @@ pub(crate) async fn serve(args: Args) -> anyhow::Result<()> {
     match args.store {
         Store::Redis => {
             let store = RedisSessionStore::new(&args.url).await?;
-            listen(&args, move || store.clone()).await
+            listen(&args, CookieContentSecurity::Signed, move || store.clone()).await
         }
-        Store::SignedCookies => listen(&args, CookieSessionStore::default).await,
+        // Signed, and not encrypted with a nonce: a session's cookie is then the same each time that it is set.
+        Store::SignedCookies => listen(&args, CookieContentSecurity::Signed, CookieSessionStore::default).await,
+        Store::PrivateCookies => listen(&args, CookieContentSecurity::Private, CookieSessionStore::default).await,
         other => bail!("actix-session has no store like {other:?}"),
     }
 }
 
 async fn listen<S: SessionStore + 'static>(
     args: &Args,
+    security: CookieContentSecurity,
     store: impl Fn() -> S + Clone + Send + 'static,
 ) -> anyhow::Result<()> {
     let app = move || {
-        // Signed, and not encrypted with a nonce: a session's cookie is then the same each time that it is set.
         let sessions = SessionMiddleware::builder(store(), Key::from(&[7; 64]))
             .cookie_name(COOKIE.to_owned())
             .cookie_secure(false)
-            .cookie_content_security(CookieContentSecurity::Signed)
+            .cookie_content_security(security)
             .build();
         App::new()
             .route("/set", web::get().to(set))
@@ -45,10 +47,15 @@ async fn listen<S: SessionStore + 'static>(
             .route("/all", web::get().to(all))
             .route("/cycle", web::get().to(cycle))
             .route("/logout", web::get().to(logout))
+            .route("/none", web::get().to(none))
+            .route("/read", web::get().to(name))
+            .route("/write", web::get().to(write))
+            .route("/login", web::get().to(login))
+            .route("/fill", web::post().to(fill))
             .wrap(sessions)
     };
     // Idle visitors keep their connections, as under axum.
-    HttpServer::new(app).keep_alive(KeepAlive::Os).workers(2).bind(args.addr)?.run().await?;
+    HttpServer::new(app).keep_alive(KeepAlive::Os).workers(args.workers).bind(args.addr)?.run().await?;
     Ok(())
 }
 
@@ -89,4 +96,31 @@ async fn cycle(session: Session) -> Answer {
 async fn logout(session: Session) -> Answer {
     session.purge();
     Ok(Json(json!({"ok": true})))
+}
+
+async fn none() -> &'static str {
+    "nothing"
+}
+
+async fn name(session: Session) -> actix_web::Result<String> {
+    Ok(session.get("name")?.unwrap_or_default())
+}
+
+async fn write(session: Session) -> actix_web::Result<String> {
+    let count = session.get::<u64>("count")?.unwrap_or(0) + 1;
+    session.insert("count", count)?;
+    Ok(count.to_string())
+}
+
+async fn login(session: Session) -> actix_web::Result<&'static str> {
+    session.renew();
+    session.insert("_auth_user_id", "1815")?;
+    Ok("welcome")
+}
+
+async fn fill(session: Session, Json(items): Json<Map<String, Value>>) -> actix_web::Result<&'static str> {
+    for (key, value) in items {
+        session.insert(key, value)?;
+    }
+    Ok("filled")
 }

@@ -1,7 +1,9 @@
-//! `peer-site LIBRARY STORE`: the routes of Cloakroom's demonstration site that the torture asks for, on other session
-//! libraries, each used as its documentation says.
+//! `peer-site LIBRARY STORE`: the routes of Cloakroom's sites that the torture and the comparison ask for, on other
+//! session libraries, each used as its documentation says.
 
 mod actix_session;
+mod axum_session;
+mod sweep;
 mod tower_sessions;
 
 use std::net::SocketAddr;
@@ -24,21 +26,35 @@ struct Args {
     /// The address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     addr: SocketAddr,
+    /// Threads that serve
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// SQLite does not wait for the disk at each write
+    #[arg(long)]
+    synchronous_normal: bool,
+    /// Instead of serving: what a sweep's measuring needs
+    #[arg(long, value_enum)]
+    job: Option<sweep::Job>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Library {
     TowerSessions,
     ActixSession,
+    AxumSession,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Store {
     Memory,
+    /// tower-sessions
+    Moka,
     Sqlite,
     Postgres,
     Redis,
     SignedCookies,
+    /// actix-session: encrypted, which is its default
+    PrivateCookies,
 }
 
 /// The name of the cookie.
@@ -66,8 +82,19 @@ impl Query {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    match args.library {
-        Library::TowerSessions => tower_sessions::serve(args),
-        Library::ActixSession => actix_session::serve(args),
+    if let Library::ActixSession = args.library {
+        return actix_session::serve(args);
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(args.workers).enable_all().build()?;
+    runtime.block_on(async {
+        let router = match (args.library, args.job) {
+            (Library::TowerSessions, Some(job)) => return sweep::run(job, &args).await,
+            (Library::TowerSessions, None) => tower_sessions::router(&args).await?,
+            _ => axum_session::router(&args).await?,
+        };
+        let listener = tokio::net::TcpListener::bind(args.addr).await?;
+        // axum_session looks at the visitor's address.
+        axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;
+        Ok(())
+    })
 }
