@@ -41,7 +41,9 @@
 
 mod caches;
 mod codec;
+mod dial;
 mod failure;
+mod gather;
 mod link;
 mod options;
 mod sentinel;

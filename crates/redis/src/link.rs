@@ -4,11 +4,11 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_core::{Error, Result};
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
+use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
 use crate::options::RedisOptions;
 use crate::sentinel::Sentinels;
@@ -36,7 +36,7 @@ enum Route {
 #[derive(Clone)]
 struct Line {
     number: u64,
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 /// A server's answer.
@@ -58,7 +58,9 @@ impl Link {
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(options.response_timeout))
                 // How many commands wait for the socket; the crate's own 50 makes a crowd queue twice.
-                .set_pipeline_buffer_size(1_024),
+                .set_pipeline_buffer_size(1_024)
+                // How many bytes are gathered at most; the crate's own 8 KiB are a dozen sessions.
+                .set_write_backpressure_boundary(65_536),
             address: options.address(),
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
@@ -78,7 +80,7 @@ impl Link {
         let mut last_attempt = false;
         loop {
             let mut line = self.line().await?;
-            let error = match command.query_async::<Value>(&mut line.connection).await {
+            let error = match command.query_async::<Value>(&mut line.connection.multiplexed).await {
                 Ok(value) => return Ok(Answer { value, after_a_break }),
                 Err(error) => error,
             };
@@ -128,8 +130,7 @@ impl Link {
             return Ok(line);
         }
         let connection = match &self.route {
-            Route::Server(client) => client
-                .get_multiplexed_async_connection_with_config(&self.config)
+            Route::Server(client) => dial(client, &self.config, self.connect_timeout)
                 .await
                 .map_err(|error| self.failure(error, Stage::Connecting)),
             Route::Service(sentinels) => sentinels.connect(&self.config).await,

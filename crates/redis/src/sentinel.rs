@@ -1,11 +1,13 @@
 //! Asking Redis Sentinel which server is the primary now.
 
+use std::time::Duration;
+
 use cloakroom_core::{Error, ErrorKind, Result};
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
 use crate::options::RedisOptions;
 
@@ -29,7 +31,7 @@ impl Sentinels {
     /// A connection to the first server that a sentinel calls the primary and that says so itself.
     ///
     /// All are asked at once, so that one that is down does not hold up the others.
-    pub(crate) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection> {
+    pub(crate) async fn connect(&self, config: &AsyncConnectionConfig) -> Result<Connection> {
         let service = self.options.service()?;
         let mut asked = JoinSet::new();
         for client in &self.clients {
@@ -60,7 +62,7 @@ impl Sentinels {
             let (host, port) = place.clone();
             tried.push(place);
             let client = self.options.for_server(host, port).client()?;
-            match confirmed(&client, config).await {
+            match confirmed(&client, config, self.options.connect_timeout).await {
                 Ok(Some(connection)) => return Ok(connection),
                 Ok(None) => failure = Some(changing(service)),
                 Err(error) => failure = Some(self.failure(error, "")),
@@ -82,9 +84,13 @@ async fn primary(client: Client, config: AsyncConnectionConfig, service: String)
 }
 
 /// A connection to a server, if that says itself that it is a primary: a sentinel may not know yet, or not any more.
-async fn confirmed(client: &Client, config: &AsyncConnectionConfig) -> RedisResult<Option<MultiplexedConnection>> {
-    let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
-    let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+async fn confirmed(
+    client: &Client,
+    config: &AsyncConnectionConfig,
+    timeout: Duration,
+) -> RedisResult<Option<Connection>> {
+    let mut connection = dial(client, config, timeout).await?;
+    let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection.multiplexed).await?;
     let is_primary = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
     Ok(is_primary.then_some(connection))
 }
