@@ -23,6 +23,9 @@ const OURS: [&str; 10] = [
     "ssl_check_hostname",
 ];
 
+/// Options of our own, which Python's clients do not have.
+const OF_THE_NEAR_CACHE: [&str; 2] = ["near_cache_megabytes", "near_cache_seconds"];
+
 /// Options that say how the data is written: the codec's business.
 const OF_THE_CODEC: [&str; 3] = ["serializer", "pickle_version", "compressor"];
 
@@ -145,6 +148,12 @@ impl RedisOptions {
                 Some(false) => self.verify = Verify::AnyHost,
                 None => return Err(bad("true or false")),
             },
+            "near_cache_megabytes" => {
+                let megabytes =
+                    whole(value).and_then(|megabytes| usize::try_from(megabytes).ok()?.checked_mul(1 << 20));
+                self.near_cache = megabytes.ok_or_else(|| bad("a whole number, such as 64, or 0 for none"))?;
+            }
+            "near_cache_seconds" => self.near_cache_staleness = seconds(value).ok_or_else(|| bad(SECONDS))?,
             "client_class" => match text(value).as_deref() {
                 Some("django_redis.client.DefaultClient" | "django_redis.client.default.DefaultClient") => {}
                 // Whether there are sentinels is looked at when everything is read.
@@ -192,6 +201,7 @@ impl RedisOptions {
             unknown => {
                 let known = OURS
                     .iter()
+                    .chain(&OF_THE_NEAR_CACHE)
                     .chain(&OF_THE_CODEC)
                     .chain(&TABLES)
                     .chain(&OF_SENTINEL)
@@ -310,6 +320,16 @@ mod tests {
     }
 
     #[test]
+    fn the_near_cache() {
+        let given = [("near_cache_megabytes", 64.into()), ("NEAR_CACHE_SECONDS", 0.5.into())];
+        let options = cache(CacheBackend::DjangoRedis, "redis://h", &given).expect("options of ours");
+        assert_eq!((options.near_cache, options.near_cache_staleness), (64 << 20, Duration::from_millis(500)));
+        let options = cache(CacheBackend::Redis, "redis://h?near_cache_megabytes=8", &[]).expect("in the URL too");
+        assert_eq!((options.near_cache, options.near_cache_staleness), (8 << 20, Duration::from_secs(1)));
+        assert_eq!(cache(CacheBackend::Redis, "redis://h", &[]).expect("none").near_cache, 0);
+    }
+
+    #[test]
     fn sentinels_of_django_redis() {
         let pair = |host: &str, port: i64| SettingValue::List(vec![host.into(), port.into()]);
         let kwargs = SettingValue::Table(vec![("password".into(), "watch".into()), ("ssl".into(), true.into())]);
@@ -347,6 +367,8 @@ mod tests {
             (cache(redis(), "redis://h", &[("db", (-1).into())]), "number of a database"),
             (cache(redis(), "redis://h", &[("socket_timeout", 0.into())]), "above zero"),
             (cache(redis(), "redis://h", &[("socket_timeout", true.into())]), "above zero"),
+            (cache(redis(), "redis://h", &[("near_cache_megabytes", "many".into())]), "whole number"),
+            (cache(redis(), "redis://h", &[("near_cache_second", 1.into())]), "did you mean `near_cache_seconds`"),
             (cache(redis(), "redis://h", &[("ssl_cert_reqs", "sometimes".into())]), "required"),
             (cache(redis(), "redis://h", &[("ssl_check_hostname", "perhaps".into())]), "true or false"),
             (cache(redis(), "redis://h", &[("CONNECTION_POOL_KWARGS", 1.into())]), "a table"),

@@ -26,6 +26,9 @@
 //!
 //! The server ends sessions by itself: there is nothing to clear.
 //!
+//! With [`RedisOptions::near_cache`], sessions that were read are kept in this process until the server says that they
+//! changed: a `load` then sends nothing, or `CLIENT CACHING`, `GET` and `PTTL` in one exchange.
+//!
 //! # One server, or a primary with replicas
 //! Django writes to the first server of `LOCATION` and reads from a random one of the others. A session that was read
 //! from a replica lags behind, and comparing it with what stands on the primary would fail again and again; so this
@@ -45,9 +48,11 @@ mod dial;
 mod failure;
 mod gather;
 mod link;
+mod near;
 mod options;
 mod sentinel;
 mod store;
+mod tracking;
 
 pub use codec::codec;
 pub use options::{RedisOptions, TimeUnit};

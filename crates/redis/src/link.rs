@@ -4,19 +4,23 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_core::{Error, Result};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, ServerErrorKind, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
 use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
+use crate::near::Moment;
 use crate::options::RedisOptions;
 use crate::sentinel::Sentinels;
+use crate::tracking::Tracking;
 
 /// A connection to one server, made when it is first needed, and made anew after it broke.
 pub(crate) struct Link {
     route: Route,
     config: AsyncConnectionConfig,
+    tracking: Option<Tracking>,
     address: String,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -26,7 +30,7 @@ pub(crate) struct Link {
 }
 
 /// How to come to the server.
-enum Route {
+pub(crate) enum Route {
     Server(Client),
     /// Sentinels say which server it is now.
     Service(Sentinels),
@@ -39,21 +43,58 @@ struct Line {
     connection: Connection,
 }
 
+/// What goes to the server in one piece.
+#[derive(Clone, Copy)]
+pub(crate) enum Question<'a> {
+    Command(&'a Cmd),
+    /// Several, of which the one in this place matters: its error is the error of all. The answer is an array, in which
+    /// the others may be errors.
+    Commands(&'a Pipeline, usize),
+}
+
+impl<'a> From<&'a Cmd> for Question<'a> {
+    fn from(command: &'a Cmd) -> Self {
+        Self::Command(command)
+    }
+}
+
+impl<'a> From<&'a mut Cmd> for Question<'a> {
+    fn from(command: &'a mut Cmd) -> Self {
+        Self::Command(command)
+    }
+}
+
+impl Question<'_> {
+    async fn ask(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+        match self {
+            Self::Command(command) => connection.send_packed_command(command).await?.extract_error(),
+            Self::Commands(commands, place) => {
+                let mut answers = connection.send_packed_commands(commands, 0, commands.len()).await?;
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = std::mem::replace(answer, Value::Nil).extract_error()?;
+                }
+                Ok(Value::Array(answers))
+            }
+        }
+    }
+}
+
 /// A server's answer.
 pub(crate) struct Answer {
     pub(crate) value: Value,
     /// The connection broke under a first attempt, of which nobody knows whether the server carried it out.
     pub(crate) after_a_break: bool,
+    /// The number of the connection that it came on.
+    pub(crate) line: u64,
+    /// When the question was sent, if there is a near cache.
+    pub(crate) asked: Option<Moment>,
 }
 
 impl Link {
-    /// Prepares a connection, and makes none.
-    pub(crate) fn new(options: &RedisOptions) -> Result<Self> {
+    /// Prepares a connection, and makes none. With `tracking`, the server is asked to tell what changes.
+    pub(crate) fn new(options: &RedisOptions, tracking: Option<Tracking>) -> Result<Self> {
         Ok(Self {
-            route: match options.sentinels.is_empty() {
-                true => Route::Server(options.client()?),
-                false => Route::Service(Sentinels::new(options)?),
-            },
+            route: Route::new(options)?,
             config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(options.response_timeout))
@@ -61,6 +102,7 @@ impl Link {
                 .set_pipeline_buffer_size(1_024)
                 // How many bytes are gathered at most; the crate's own 8 KiB are a dozen sessions.
                 .set_write_backpressure_boundary(65_536),
+            tracking,
             address: options.address(),
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
@@ -75,13 +117,20 @@ impl Link {
     }
 
     /// Sends a command and waits for its answer; once more on a new connection if the old one had broken.
-    pub(crate) async fn send(&self, command: &Cmd) -> Result<Answer> {
+    pub(crate) async fn send(&self, question: impl Into<Question<'_>>) -> Result<Answer> {
+        let question = question.into();
         let mut after_a_break = false;
         let mut last_attempt = false;
         loop {
             let mut line = self.line().await?;
-            let error = match command.query_async::<Value>(&mut line.connection.multiplexed).await {
-                Ok(value) => return Ok(Answer { value, after_a_break }),
+            let asked = self.tracking.as_ref().map(|tracking| tracking.near.now());
+            let error = match question.ask(&mut line.connection.multiplexed).await {
+                Ok(value) => {
+                    if let (Some(tracking), Some(asked)) = (&self.tracking, asked) {
+                        tracking.near.answered(line.number, asked);
+                    }
+                    return Ok(Answer { value, after_a_break, line: line.number, asked });
+                }
                 Err(error) => error,
             };
             let refused = is_refused_by_replica(&error);
@@ -129,19 +178,26 @@ impl Link {
         if let Some(line) = self.present() {
             return Ok(line);
         }
-        let connection = match &self.route {
-            Route::Server(client) => dial(client, &self.config, self.connect_timeout)
-                .await
-                .map_err(|error| self.failure(error, Stage::Connecting)),
-            Route::Service(sentinels) => sentinels.connect(&self.config).await,
-        };
-        let connection =
-            connection.inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
         *last += 1;
-        let line = Line { number: *last, connection };
+        let number = *last;
+        let connection = self
+            .open(number)
+            .await
+            .inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
+        let line = Line { number, connection };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
         debug!(address = self.address, number = line.number, "connected to Redis");
         Ok(line)
+    }
+
+    async fn open(&self, number: u64) -> Result<Connection> {
+        if let Some(tracking) = &self.tracking
+            && let Some(connection) = tracking.connect(self, &self.config, number).await?
+        {
+            tracking.near.rely_on(number);
+            return Ok(connection);
+        }
+        self.route.connect(&self.config, self).await
     }
 
     fn present(&self) -> Option<Line> {
@@ -153,6 +209,29 @@ impl Link {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|line| line.number == number) {
             *current = None;
+            if let Some(tracking) = &self.tracking {
+                tracking.near.give_up(number);
+            }
+        }
+    }
+}
+
+impl Route {
+    /// The way that the options describe; nothing is sent.
+    pub(crate) fn new(options: &RedisOptions) -> Result<Self> {
+        Ok(match options.sentinels.is_empty() {
+            true => Self::Server(options.client()?),
+            false => Self::Service(Sentinels::new(options)?),
+        })
+    }
+
+    /// A new connection.
+    pub(crate) async fn connect(&self, config: &AsyncConnectionConfig, link: &Link) -> Result<Connection> {
+        match self {
+            Self::Server(client) => {
+                dial(client, config, link.connect_timeout).await.map_err(|error| link.failure(error, Stage::Connecting))
+            }
+            Self::Service(sentinels) => sentinels.connect(config).await,
         }
     }
 }

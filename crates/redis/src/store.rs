@@ -1,30 +1,35 @@
 //! The store: each operation is one command.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
-use redis::{Cmd, Script, ServerErrorKind, Value};
+use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
+use tracing::debug;
 
 use crate::failure;
-use crate::link::{Answer, Link};
+use crate::link::{Answer, Link, Question};
+use crate::near::{Changing, NearCache};
 use crate::options::{RedisOptions, TimeUnit};
+use crate::tracking::Tracking;
 
 /// Replaces a value that still is the one expected. Answers 1, 0 if there is none, or the other value.
+///
+/// Each argument costs the server a copy and a hash: the unit of time, which is always the same, is none.
 const REPLACE: &str = "\
 local standing = redis.call('GET', KEYS[1])
-if not standing then return 0 end
-if standing ~= ARGV[1] then return standing end
+if standing ~= ARGV[1] then return standing or 0 end
 if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
-else redis.call('SET', KEYS[1], ARGV[2], ARGV[4], ARGV[3]) end
+else redis.call('SET', KEYS[1], ARGV[2], 'UNIT', ARGV[3]) end
 return 1";
 
 /// Deletes a value that still is the one expected. Answers as the other.
 const DELETE: &str = "\
 local standing = redis.call('GET', KEYS[1])
-if not standing then return 0 end
-if standing ~= ARGV[1] then return standing end
+if standing ~= ARGV[1] then return standing or 0 end
 redis.call('DEL', KEYS[1])
 return 1";
 
@@ -32,10 +37,9 @@ return 1";
 /// Otherwise answers as the others.
 const ROTATE: &str = "\
 local standing = redis.call('GET', KEYS[1])
-if not standing then return 0 end
-if standing ~= ARGV[1] then return standing end
+if standing ~= ARGV[1] then return standing or 0 end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 2 end
-if ARGV[3] ~= '0' then redis.call('SET', KEYS[2], ARGV[2], ARGV[4], ARGV[3]) end
+if ARGV[3] ~= '0' then redis.call('SET', KEYS[2], ARGV[2], 'UNIT', ARGV[3]) end
 redis.call('DEL', KEYS[1])
 return 1";
 
@@ -56,9 +60,10 @@ pub struct RedisStore {
     clock: Clock,
     keys: CacheKeys,
     unit: TimeUnit,
-    replace: Script,
-    delete: Script,
-    rotate: Script,
+    replace: Lua,
+    delete: Lua,
+    rotate: Lua,
+    near: Option<Arc<NearCache>>,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -77,14 +82,20 @@ impl RedisStore {
     /// # Errors
     /// [`ErrorKind::Configuration`] if a certificate cannot be read.
     pub fn open(options: RedisOptions, clock: Clock) -> Result<Self> {
+        let near = (options.near_cache > 0).then(|| {
+            let prefix = options.keys.prefix();
+            Arc::new(NearCache::new(options.near_cache, options.near_cache_staleness, prefix, clock.clone()))
+        });
+        let tracking = near.clone().map(|near| Tracking::new(&options, near)).transpose()?;
         Ok(Self {
-            link: Link::new(&options)?,
+            link: Link::new(&options, tracking)?,
+            near,
             clock,
             keys: options.keys,
             unit: options.unit,
-            replace: Script::new(REPLACE),
-            delete: Script::new(DELETE),
-            rotate: Script::new(ROTATE),
+            replace: Lua::new(REPLACE, options.unit),
+            delete: Lua::new(DELETE, options.unit),
+            rotate: Lua::new(ROTATE, options.unit),
         })
     }
 
@@ -111,16 +122,8 @@ impl RedisStore {
         .unwrap_or(0)
     }
 
-    /// The option of `SET` for the unit.
-    fn unit(&self) -> &'static str {
-        match self.unit {
-            TimeUnit::Seconds => "EX",
-            TimeUnit::Milliseconds => "PX",
-        }
-    }
-
     /// Runs a script by its hash; a server that does not know it gets its text, and knows it from then on.
-    async fn run(&self, script: &Script, text: &str, keys: &[&str], arguments: &[&[u8]]) -> Result<Outcome> {
+    async fn run(&self, lua: &Lua, keys: &[&str], arguments: &[&[u8]]) -> Result<Outcome> {
         let command = |name: &str, script: &str| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(keys.len()).arg(keys);
@@ -129,16 +132,16 @@ impl RedisStore {
             });
             command
         };
-        let mut answer = self.link.send(&command("EVALSHA", script.get_hash())).await;
+        let mut answer = self.link.send(&command("EVALSHA", lua.script.get_hash())).await;
         if answer.as_ref().is_err_and(|error| is_refused(error, ServerErrorKind::NoScript)) {
-            answer = self.link.send(&command("EVAL", text)).await;
+            answer = self.link.send(&command("EVAL", &lua.text)).await;
         }
-        let Answer { value, after_a_break } = answer?;
+        let Answer { value, after_a_break, .. } = answer?;
         let standing = match value {
             Value::Int(1) => Standing::Expected,
             Value::Int(0) => Standing::Nothing,
             Value::Int(2) => Standing::Taken,
-            Value::BulkString(payload) => Standing::Other(stored(payload)),
+            Value::BulkString(payload) => Standing::Other(stored(payload.into())),
             _ => return Err(failure::unexpected(self.link.address(), "EVALSHA")),
         };
         Ok(Outcome { standing, after_a_break })
@@ -147,9 +150,47 @@ impl RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Stored>> {
         match self.link.send(redis::cmd("GET").arg(key)).await?.value {
             Value::Nil => Ok(None),
-            Value::BulkString(payload) => Ok(Some(stored(payload))),
+            Value::BulkString(payload) => Ok(Some(stored(payload.into()))),
             _ => Err(failure::unexpected(self.link.address(), "GET")),
         }
+    }
+
+    /// What the near cache holds, or else what stands on the server, which is then kept.
+    async fn get_near(&self, near: &NearCache, key: &SessionKey) -> Result<Option<Stored>> {
+        if let Some(payload) = near.get(key.as_str()) {
+            debug!(key = %key.masked(), bytes = payload.len(), "near cache: hit");
+            return Ok(Some(stored(payload)));
+        }
+        let name = self.key(key);
+        let Some(place) = near.reserve(key.as_str()) else { return self.get(&name).await };
+        let mut questions = Pipeline::with_capacity(3);
+        questions.cmd("CLIENT").arg("CACHING").arg("YES");
+        questions.cmd("GET").arg(&name);
+        questions.cmd("PTTL").arg(&name);
+        let Answer { value, line, asked, .. } = self.link.send(Question::Commands(&questions, 1)).await?;
+        let Value::Array(answers) = value else { return Err(failure::unexpected(self.link.address(), "GET")) };
+        let Ok([is_told, payload, millis]) = <[Value; 3]>::try_from(answers) else {
+            return Err(failure::unexpected(self.link.address(), "GET"));
+        };
+        let payload = match payload {
+            Value::Nil => return Ok(None),
+            Value::BulkString(payload) => Bytes::from(payload),
+            _ => return Err(failure::unexpected(self.link.address(), "GET")),
+        };
+        let lifetime = match millis {
+            Value::Int(-1) => Some(None),
+            Value::Int(millis) => u64::try_from(millis).ok().map(Some),
+            _ => None,
+        };
+        if let (Value::Okay, Some(asked), Some(lifetime)) = (is_told, asked, lifetime) {
+            place.keep(line, asked, payload.clone(), lifetime);
+        }
+        Ok(Some(stored(payload)))
+    }
+
+    /// To be held while a session is being changed.
+    fn changing<'a>(&'a self, key: &'a SessionKey) -> Option<Changing<'a>> {
+        self.near.as_ref().map(|near| near.changing(key.as_str()))
     }
 
     /// The number that a command answers with.
@@ -158,6 +199,27 @@ impl RedisStore {
             Value::Int(count) => Ok(count),
             _ => Err(failure::unexpected(self.link.address(), name)),
         }
+    }
+}
+
+/// A script, and its text for a server that does not know it.
+struct Lua {
+    script: Script,
+    text: String,
+}
+
+impl Lua {
+    fn new(text: &str, unit: TimeUnit) -> Self {
+        let text = text.replace("UNIT", option(unit));
+        Self { script: Script::new(&text), text }
+    }
+}
+
+/// The option of `SET` for the unit.
+fn option(unit: TimeUnit) -> &'static str {
+    match unit {
+        TimeUnit::Seconds => "EX",
+        TimeUnit::Milliseconds => "PX",
     }
 }
 
@@ -175,8 +237,7 @@ enum Standing {
     Other(Stored),
 }
 
-fn stored(payload: Vec<u8>) -> Stored {
-    let payload = Bytes::from(payload);
+fn stored(payload: Bytes) -> Stored {
     Stored { version: Version::payload(payload.clone()), payload, expiry: Timestamp::MAX }
 }
 
@@ -195,10 +256,14 @@ fn expected(version: &Version) -> Result<&Bytes> {
 #[async_trait]
 impl Store for RedisStore {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        self.get(&self.key(key)).await
+        match &self.near {
+            Some(near) => self.get_near(near, key).await,
+            None => self.get(&self.key(key)).await,
+        }
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
+        let _changing = self.changing(key);
         let version = Version::payload(payload.clone());
         let key = self.key(key);
         let lifetime = self.lifetime(expiry);
@@ -207,8 +272,8 @@ impl Store for RedisStore {
             return Ok(Created::Created(version));
         }
         let mut set = redis::cmd("SET");
-        set.arg(&key).arg(&payload[..]).arg("NX").arg(self.unit()).arg(lifetime);
-        let Answer { value, after_a_break } = self.link.send(&set).await?;
+        set.arg(&key).arg(&payload[..]).arg("NX").arg(option(self.unit)).arg(lifetime);
+        let Answer { value, after_a_break, .. } = self.link.send(&set).await?;
         match value {
             Value::Okay => Ok(Created::Created(version)),
             // Under a key that was drawn just now, our own payload can only come from our own first attempt.
@@ -227,10 +292,10 @@ impl Store for RedisStore {
         payload: Bytes,
         expiry: Timestamp,
     ) -> Result<Replaced> {
+        let _changing = self.changing(key);
         let lifetime = self.lifetime(expiry).to_string();
-        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes(), self.unit().as_bytes()];
-        let Outcome { standing, after_a_break } =
-            self.run(&self.replace, REPLACE, &[&self.key(key)], &arguments).await?;
+        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes()];
+        let Outcome { standing, after_a_break } = self.run(&self.replace, &[&self.key(key)], &arguments).await?;
         match standing {
             Standing::Expected => Ok(Replaced::Replaced(Version::payload(payload))),
             Standing::Nothing | Standing::Taken => Ok(Replaced::Gone),
@@ -241,6 +306,7 @@ impl Store for RedisStore {
     }
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
+        let _changing = self.changing(key);
         let name = match self.unit {
             TimeUnit::Seconds => "EXPIRE",
             TimeUnit::Milliseconds => "PEXPIRE",
@@ -255,6 +321,7 @@ impl Store for RedisStore {
     }
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
+        let _changing = self.changing(key);
         let key = self.key(key);
         let Some(version) = version else {
             return Ok(match self.count("DEL", redis::cmd("DEL").arg(&key)).await? {
@@ -262,8 +329,7 @@ impl Store for RedisStore {
                 _ => Deleted::Deleted,
             });
         };
-        let Outcome { standing, after_a_break } =
-            self.run(&self.delete, DELETE, &[&key], &[&expected(version)?[..]]).await?;
+        let Outcome { standing, after_a_break } = self.run(&self.delete, &[&key], &[&expected(version)?[..]]).await?;
         match standing {
             Standing::Expected => Ok(Deleted::Deleted),
             // Gone by ourselves, or by somebody who signed the visitor out: that makes a difference to a rotation.
@@ -281,10 +347,11 @@ impl Store for RedisStore {
         payload: Bytes,
         expiry: Timestamp,
     ) -> Result<Rotated> {
+        let _changing = (self.changing(old), self.changing(new));
         let (old, new) = (self.key(old), self.key(new));
         let lifetime = self.lifetime(expiry).to_string();
-        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes(), self.unit().as_bytes()];
-        let outcome = self.run(&self.rotate, ROTATE, &[&old, &new], &arguments).await;
+        let arguments = [&expected(version)?[..], &payload[..], lifetime.as_bytes()];
+        let outcome = self.run(&self.rotate, &[&old, &new], &arguments).await;
         let Outcome { standing, after_a_break } = match outcome {
             // A proxy or a cluster that keeps the two keys on two servers.
             Err(error) if is_refused(&error, ServerErrorKind::CrossSlot) => return Ok(Rotated::Unsupported),

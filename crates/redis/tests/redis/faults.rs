@@ -156,20 +156,24 @@ async fn a_value_that_is_no_session() {
 }
 
 /// A way to the server that breaks when it is told to: before the command gets there, or before its answer comes back.
-struct Proxy {
-    port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     plan: std::sync::Arc<std::sync::Mutex<Break>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Break {
+pub(crate) enum Break {
     Nothing,
     BeforeTheCommand,
     BeforeTheAnswer,
+    /// What the server says gets no further, and the connection stands.
+    Silence,
+    /// What the server says waits until the plan is another one, and then comes in one piece.
+    Pause,
 }
 
 impl Proxy {
-    async fn before(server: u16) -> Self {
+    pub(crate) async fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let plan = std::sync::Arc::new(std::sync::Mutex::new(Break::Nothing));
@@ -201,9 +205,22 @@ impl Proxy {
                 read = server.read(&mut answer) => match read {
                     Ok(0) | Err(_) => return,
                     Ok(length) => {
-                        if *plan.lock().unwrap() == Break::BeforeTheAnswer {
-                            *plan.lock().unwrap() = Break::Nothing;
-                            return;
+                        let now = *plan.lock().unwrap();
+                        match now {
+                            Break::BeforeTheAnswer => {
+                                *plan.lock().unwrap() = Break::Nothing;
+                                return;
+                            }
+                            Break::Silence => continue,
+                            Break::Pause => {
+                                while *plan.lock().unwrap() == Break::Pause {
+                                    tokio::time::sleep(Duration::from_millis(5)).await;
+                                }
+                                let more = server.try_read(&mut answer[length..]).unwrap_or(0);
+                                client.write_all(&answer[..length + more]).await.expect("the client takes it");
+                                continue;
+                            }
+                            Break::BeforeTheCommand | Break::Nothing => {}
                         }
                         client.write_all(&answer[..length]).await.expect("the client takes it");
                     }
@@ -212,7 +229,7 @@ impl Proxy {
         }
     }
 
-    fn plan(&self, plan: Break) {
+    pub(crate) fn plan(&self, plan: Break) {
         *self.plan.lock().unwrap() = plan;
     }
 }

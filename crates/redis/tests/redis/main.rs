@@ -3,6 +3,7 @@
 mod conformance;
 mod faults;
 mod fullness;
+mod near;
 mod round_trips;
 mod sentinel;
 mod ways_in;
@@ -50,7 +51,11 @@ impl Wire {
     }
 
     async fn try_to(url: &str) -> redis::RedisResult<Self> {
-        Ok(Self(redis::Client::open(url)?.get_multiplexed_async_connection().await?))
+        // Long enough for a machine that is busy with other tests.
+        let patience = Some(std::time::Duration::from_secs(20));
+        let config =
+            redis::AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+        Ok(Self(redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?))
     }
 
     async fn try_ask(&mut self, words: &[&str]) -> redis::RedisResult<redis::Value> {

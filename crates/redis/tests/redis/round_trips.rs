@@ -7,7 +7,7 @@ use crate::{Wire, create, key, later, payload, store};
 
 /// The commands since the counters were last set to zero, as `NAME*COUNT`, without those of the test itself. What a
 /// script does in the server is counted there too.
-async fn commands(wire: &mut Wire) -> Vec<String> {
+pub(crate) async fn commands(wire: &mut Wire) -> Vec<String> {
     let text: String = wire.ask(&["INFO", "commandstats"]).await;
     let _: () = wire.ask(&["CONFIG", "RESETSTAT"]).await;
     let count = |line: &str| {
