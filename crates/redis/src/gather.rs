@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// one piece, at the price of one system call for us and one for the server. A command that is alone waits for one look
 /// at the sockets.
 ///
-/// Without it there is no gathering: tokio runs the task that writes right after the first one that has something to
-/// be written.
+/// Without it little is gathered: tokio runs the task that writes right after the first one that has something to be
+/// written.
 pub(crate) struct Gathering<S> {
     socket: S,
     waited: bool,
