@@ -26,6 +26,25 @@ pub trait Dialect: Send + Sync + 'static {
     /// The statements of the migration.
     const SCHEMA: Schema;
 
+    /// How many statements of a kind are under way at a time, before others wait for them and then go together.
+    const LANES: usize;
+
+    /// A statement that does for `rows` rows of parameters at least what one of [`STATEMENTS`](Self::STATEMENTS) does
+    /// for one, `None` if the database has none that tells the rows apart. It gives a row for each that matches, with
+    /// its key, which for a load is the third column after the usual ones. It passes rows that others hold, if there can
+    /// be several [lanes](Self::LANES).
+    fn together(kind: Together, rows: usize) -> Option<&'static str>;
+
+    /// Parameters for [`together`](Self::together): so many rows, one after the other.
+    ///
+    /// # Errors
+    /// Whatever the driver says of a parameter it cannot carry.
+    fn arguments_together(
+        &self,
+        params: &[Param<'_>],
+        rows: usize,
+    ) -> Result<<Self::Db as Database>::Arguments, BoxDynError>;
+
     /// The pools to use for the next operation. It is asked before each, so this is where a dialect notices that its
     /// database moved.
     ///
@@ -121,6 +140,19 @@ pub enum Param<'a> {
     Moment(Timestamp),
     /// A number of rows.
     Count(i64),
+}
+
+/// What many can do by one statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// [`Statements::load`].
+    Load,
+    /// [`Statements::create`].
+    Create,
+    /// [`Statements::replace`].
+    Replace,
+    /// [`Statements::touch`].
+    Touch,
 }
 
 /// The texts of the store's statements. Parameters come in the order in which each line names them.

@@ -28,6 +28,7 @@ mod database;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 mod date;
 mod dialect;
+mod group;
 mod lease;
 mod migrate;
 #[cfg(feature = "mysql")]
@@ -45,7 +46,7 @@ mod url;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use database::AnySqlStore;
-pub use dialect::{Dialect, Failed, Param, Pools, Run, Schema, Statements};
+pub use dialect::{Dialect, Failed, Param, Pools, Run, Schema, Statements, Together};
 pub use migrate::{Migrations, Outcome, Plan, State, Step};
 #[cfg(feature = "mysql")]
 pub use mysql::{MySql, MySqlStore};

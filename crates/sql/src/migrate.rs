@@ -16,7 +16,7 @@ const COLUMNS: [&str; 3] = ["session_key", "session_data", "expire_date"];
 /// Creates Django's session table, and records that in Django's own list of migrations: Django's `migrate` then has
 /// nothing to do for sessions, and after Django's neither have we.
 #[derive(Debug)]
-pub struct Migrations<'a, D> {
+pub struct Migrations<'a, D: Dialect> {
     store: &'a SqlStore<D>,
 }
 

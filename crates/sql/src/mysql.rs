@@ -1,5 +1,6 @@
 //! The dialect of MySQL and MariaDB.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use sqlx::mysql::{
 use sqlx::{Arguments, AssertSqlSafe, Executor, Row};
 
 use crate::date;
-use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
 use crate::server::{Server, ServerOptions, SslMode, is_broken};
 use crate::store::SqlStore;
 use crate::turn;
@@ -27,7 +28,7 @@ pub type MySqlStore = SqlStore<MySql>;
 /// The dialect of MySQL and MariaDB of a [`SqlStore`].
 #[derive(Debug)]
 pub struct MySql {
-    server: Server<sqlx::MySql>,
+    server: Arc<Server<sqlx::MySql>>,
     zone: Option<TimeZone>,
 }
 
@@ -76,7 +77,7 @@ impl SqlStore<MySql> {
             })
         });
         let server = Server::new(pool.connect_lazy_with(connect), &options, options.place.clone());
-        let dialect = MySql { server, zone: options.zone };
+        let dialect = MySql { server: Arc::new(server), zone: options.zone };
         dialect.server.try_out(|e| dialect.error("open the database", e)).await?;
         Ok(Self::with_dialect(dialect, clock))
     }
@@ -86,16 +87,16 @@ impl SqlStore<MySql> {
     /// `test_before_acquire(false)`: broken connections are replaced as it is, without another round trip for each
     /// operation.
     pub fn from_pool(pool: MySqlPool, clock: Clock) -> Self {
-        let server = Server::of(pool, "the MySQL or MariaDB database");
+        let server = Arc::new(Server::of(pool, "the MySQL or MariaDB database"));
         Self::with_dialect(MySql { server, zone: None }, clock)
     }
 
     /// Dates as local time of `zone`, as a Django with `USE_TZ = False` and that `TIME_ZONE` stores them. `None`, the
     /// default, is UTC, as a Django with `USE_TZ = True` stores them, whatever its `TIME_ZONE`.
     #[must_use]
-    pub fn with_time_zone(mut self, zone: Option<TimeZone>) -> Self {
-        self.dialect.zone = zone;
-        self
+    pub fn with_time_zone(self, zone: Option<TimeZone>) -> Self {
+        let server = self.dialect.server.clone();
+        Self::with_dialect(MySql { server, zone }, self.clock().clone())
     }
 }
 
@@ -177,6 +178,17 @@ impl Dialect for MySql {
             }
         }
         Ok(arguments)
+    }
+
+    const LANES: usize = 1;
+
+    /// An UPDATE does not give the rows that it matched, here.
+    fn together(_: Together, _: usize) -> Option<&'static str> {
+        None
+    }
+
+    fn arguments_together(&self, params: &[Param<'_>], _: usize) -> Result<MySqlArguments, BoxDynError> {
+        self.arguments(params)
     }
 
     fn record(&self, row: &MySqlRow) -> sqlx::Result<(Bytes, Option<Timestamp>)> {

@@ -13,7 +13,7 @@ use sqlx::postgres::{
 };
 use sqlx::{Arguments, Row, Type};
 
-use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
 use crate::server::{Server, ServerOptions, SslMode, is_broken};
 use crate::store::SqlStore;
 use crate::turn;
@@ -98,6 +98,10 @@ struct Moment(i64);
 /// 2000-01-01 00:00:00 UTC, in microseconds since 1970 began.
 const YEAR_2000: i64 = 946_684_800_000_000;
 
+fn micros(moment: Timestamp) -> i64 {
+    moment.clamp(Timestamp::MIN, Timestamp::MAX).as_micros() - YEAR_2000
+}
+
 /// The number by which PostgreSQL knows the type.
 const TIMESTAMPTZ: Oid = Oid(1184);
 
@@ -111,6 +115,61 @@ impl Encode<'_, sqlx::Postgres> for Moment {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         buffer.extend_from_slice(&self.0.to_be_bytes());
         Ok(IsNull::No)
+    }
+}
+
+/// A column of many rows of parameters, as an array.
+struct Column<'a> {
+    /// The parameters from the column's first one on.
+    params: &'a [Param<'a>],
+    /// How far it is from one row to the next.
+    width: usize,
+    rows: usize,
+}
+
+impl Column<'_> {
+    /// The numbers by which PostgreSQL knows the types of the elements and of the array.
+    fn types(&self) -> (u32, u32) {
+        match self.params[0] {
+            Param::Key(_) | Param::Text(_) | Param::Payload(_) => (25, 1009),
+            Param::Moment(_) => (TIMESTAMPTZ.0, 1185),
+            Param::Count(_) => (20, 1016),
+        }
+    }
+}
+
+impl Type<sqlx::Postgres> for Column<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1009))
+    }
+}
+
+impl Encode<'_, sqlx::Postgres> for Column<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // One dimension, no NULL, the type of the elements, how many there are, and the index of the first.
+        let (element, _) = self.types();
+        for number in [1, 0, element, u32::try_from(self.rows)?, 1] {
+            buffer.extend_from_slice(&number.to_be_bytes());
+        }
+        for param in self.params.iter().step_by(self.width) {
+            let mut element = |bytes: &[u8]| -> Result<(), BoxDynError> {
+                buffer.extend_from_slice(&i32::try_from(bytes.len())?.to_be_bytes());
+                buffer.extend_from_slice(bytes);
+                Ok(())
+            };
+            match *param {
+                Param::Key(text) | Param::Text(text) => element(text.as_bytes())?,
+                Param::Payload(payload) => element(payload)?,
+                Param::Moment(moment) => element(&micros(moment).to_be_bytes())?,
+                Param::Count(count) => element(&count.to_be_bytes())?,
+            }
+        }
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        let (_, array) = self.types();
+        Some(PgTypeInfo::with_oid(Oid(array)))
     }
 }
 
@@ -163,12 +222,43 @@ impl Dialect for Postgres {
             match *param {
                 Param::Key(text) | Param::Text(text) => arguments.add(text)?,
                 Param::Payload(payload) => arguments.add(Utf8(payload))?,
-                Param::Moment(moment) => {
-                    let moment = moment.clamp(Timestamp::MIN, Timestamp::MAX);
-                    arguments.add(Moment(moment.as_micros() - YEAR_2000))?;
-                }
+                Param::Moment(moment) => arguments.add(Moment(micros(moment)))?,
                 Param::Count(count) => arguments.add(count)?,
             }
+        }
+        Ok(arguments)
+    }
+
+    // The second goes on while the first waits for a row.
+    const LANES: usize = 2;
+
+    // The inner query of each finds one row by its key, and cannot be turned into anything else: not even a plan that was
+    // made while the table was small reads all of it. A change passes rows that others hold: waiting for one of them, all
+    // members would wait, and two such statements could wait for each other. LIMIT is not reached; its purpose is to be
+    // unknown to the planner, which then expects a row, and looks it up by its place.
+    fn together(kind: Together, _: usize) -> Option<&'static str> {
+        Some(match kind {
+            Together::Load => {
+                r#"SELECT "found"."session_data", "found"."expire_date", "wanted"."key" FROM unnest($1::text[], $2::timestamptz[]) AS "wanted" ("key", "now") CROSS JOIN LATERAL (SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = "wanted"."key" AND "django_session"."expire_date" > "wanted"."now" LIMIT 1) AS "found""#
+            }
+            Together::Create => {
+                r#"INSERT INTO "django_session" ("session_key", "session_data", "expire_date") SELECT "new"."key", "new"."payload", "new"."expiry" FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS "new" ("key", "payload", "expiry") ON CONFLICT DO NOTHING RETURNING "session_key""#
+            }
+            Together::Replace => {
+                r#"WITH "held" AS (SELECT "found"."ctid", "new"."payload", "new"."expiry" FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) AS "new" ("payload", "expiry", "key", "expected") CROSS JOIN LATERAL (SELECT "django_session"."ctid" FROM "django_session" WHERE "django_session"."session_key" = "new"."key" AND "django_session"."session_data" = "new"."expected" COLLATE "C" FOR UPDATE SKIP LOCKED) AS "found" LIMIT (SELECT 1000)) UPDATE "django_session" SET "session_data" = "held"."payload", "expire_date" = "held"."expiry" FROM "held" WHERE "django_session"."ctid" = "held"."ctid" RETURNING "django_session"."session_key""#
+            }
+            Together::Touch => {
+                r#"WITH "held" AS (SELECT "found"."ctid", "new"."expiry" FROM unnest($1::timestamptz[], $2::text[], $3::timestamptz[]) AS "new" ("expiry", "key", "now") CROSS JOIN LATERAL (SELECT "django_session"."ctid" FROM "django_session" WHERE "django_session"."session_key" = "new"."key" AND "django_session"."expire_date" > "new"."now" FOR UPDATE SKIP LOCKED) AS "found" LIMIT (SELECT 1000)) UPDATE "django_session" SET "expire_date" = "held"."expiry" FROM "held" WHERE "django_session"."ctid" = "held"."ctid" RETURNING "django_session"."session_key""#
+            }
+        })
+    }
+
+    fn arguments_together(&self, params: &[Param<'_>], rows: usize) -> Result<PgArguments, BoxDynError> {
+        let mut arguments = PgArguments::default();
+        let width = params.len() / rows;
+        arguments.reserve(width, 0);
+        for first in 0..width {
+            arguments.add(Column { params: &params[first..], width, rows })?;
         }
         Ok(arguments)
     }

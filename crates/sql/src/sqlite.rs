@@ -2,7 +2,9 @@
 
 mod file;
 mod options;
+mod together;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, Sql
 use sqlx::{Arguments, Row, SqlitePool};
 
 use crate::date;
-use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements};
+use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
 use crate::lease::Connections;
 use crate::store::SqlStore;
 use crate::turn::Alone;
@@ -39,7 +41,7 @@ pub type SqliteStore = SqlStore<Sqlite>;
 /// The SQLite dialect of a [`SqlStore`].
 #[derive(Debug)]
 pub struct Sqlite {
-    source: Source,
+    source: Arc<Source>,
     zone: Option<TimeZone>,
 }
 
@@ -66,22 +68,22 @@ impl SqlStore<Sqlite> {
             Some(_) => Source::File(Box::new(File::open(options).await?)),
             None => Source::Pools(in_memory().await?),
         };
-        Ok(Self::with_dialect(Sqlite { source, zone }, clock))
+        Ok(Self::with_dialect(Sqlite { source: Arc::new(source), zone }, clock))
     }
 
     /// A store on an application's own pool, for reading and writing. Journal mode, time-outs and size are the
     /// pool's; whether its file is deleted or replaced is not watched.
     pub fn from_pool(pool: SqlitePool, clock: Clock) -> Self {
         let pools = Pools::one(Connections::of_others(pool));
-        Self::with_dialect(Sqlite { source: Source::Pools(pools), zone: None }, clock)
+        Self::with_dialect(Sqlite { source: Arc::new(Source::Pools(pools)), zone: None }, clock)
     }
 
     /// Dates as local time of `zone`, as a Django with `USE_TZ = False` and that `TIME_ZONE` stores them. `None`, the
     /// default, is UTC, as a Django with `USE_TZ = True` stores them, whatever its `TIME_ZONE`.
     #[must_use]
-    pub fn with_time_zone(mut self, zone: Option<TimeZone>) -> Self {
-        self.dialect.zone = zone;
-        self
+    pub fn with_time_zone(self, zone: Option<TimeZone>) -> Self {
+        let source = self.dialect.source.clone();
+        Self::with_dialect(Sqlite { source, zone }, self.clock().clone())
     }
 }
 
@@ -137,7 +139,7 @@ impl Dialect for Sqlite {
     };
 
     async fn pools(&self) -> Result<Pools<sqlx::Sqlite>> {
-        match &self.source {
+        match &*self.source {
             Source::Pools(pools) => Ok(pools.clone()),
             Source::File(file) => file.pools().await,
         }
@@ -156,6 +158,20 @@ impl Dialect for Sqlite {
                 Param::Moment(moment) => arguments.add(date::format(moment, self.zone.as_ref()))?,
                 Param::Count(count) => arguments.add(count)?,
             }
+        }
+        Ok(arguments)
+    }
+
+    const LANES: usize = 1;
+
+    fn together(kind: Together, rows: usize) -> Option<&'static str> {
+        Some(together::statement(kind, rows))
+    }
+
+    fn arguments_together(&self, params: &[Param<'_>], rows: usize) -> Result<SqliteArguments, BoxDynError> {
+        let mut arguments = self.arguments(params)?;
+        for _ in params.len()..together::padded(rows) * (params.len() / rows) {
+            arguments.add(None::<&str>)?;
         }
         Ok(arguments)
     }
@@ -188,14 +204,14 @@ impl Dialect for Sqlite {
     }
 
     fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {
-        match &self.source {
+        match &*self.source {
             Source::Pools(_) => failure(doing, "the SQLite database", error),
             Source::File(file) => failure(doing, &file.name(), error),
         }
     }
 
     async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
-        match &self.source {
+        match &*self.source {
             Source::Pools(_) => Ok(Some(Box::new(Alone))),
             Source::File(file) => file.turn(),
         }

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
+use sqlx::error::BoxDynError;
 
 use crate::dialect::{Dialect, Failed, Param, Run, Running};
+use crate::group::{Groups, Joined, Wish};
 use crate::lease::{Connections, Lease};
 use crate::migrate::Migrations;
 
@@ -23,7 +25,8 @@ const UNDONE_TRIES: usize = 3;
 /// Sessions in the table `django_session` of a database.
 ///
 /// Each operation is one statement, hence one round trip; only a `replace`, a `rotate` or a guarded `delete` that was
-/// refused reads the row once more, to say what stands there. The version of a record is its stored text, since Django's table
+/// refused reads the row once more, to say what stands there. Those that wait at the same moment go together (SQLite,
+/// PostgreSQL): one statement for many, an outcome for each. The version of a record is its stored text, since Django's table
 /// has no other: a save that finds another text than it loaded changes nothing.
 ///
 /// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.
@@ -35,9 +38,10 @@ const UNDONE_TRIES: usize = 3;
 /// operation fails as [unavailable](ErrorKind::Unavailable) rather than guess: a merge that was stored once must not be
 /// merged again.
 #[derive(Debug)]
-pub struct SqlStore<D> {
-    pub(crate) dialect: D,
+pub struct SqlStore<D: Dialect> {
+    pub(crate) dialect: Arc<D>,
     clock: Clock,
+    pub(crate) groups: Arc<Groups<D>>,
 }
 
 type Db<D> = <D as Dialect>::Db;
@@ -49,7 +53,12 @@ type Way<D, T> = for<'c> fn(&'c mut Conn<D>, &'static str, Args<D>) -> Running<'
 
 impl<D: Dialect> SqlStore<D> {
     pub(crate) fn with_dialect(dialect: D, clock: Clock) -> Self {
-        Self { dialect, clock }
+        Self { dialect: Arc::new(dialect), clock, groups: Groups::new() }
+    }
+
+    /// The same store once more.
+    pub(crate) fn handle(&self) -> Self {
+        Self { dialect: self.dialect.clone(), clock: self.clock.clone(), groups: self.groups.clone() }
     }
 
     /// The migrations of this store's database.
@@ -105,6 +114,21 @@ impl<D: Dialect> SqlStore<D> {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Ran<T>> {
+        let mut repeated = false;
+        let result = self.attempt(doing, side, way, sql, &|| self.dialect.arguments(params), &mut repeated).await?;
+        Ok(Ran { result, repeated })
+    }
+
+    /// The same, with whatever makes the arguments. `repeated` is told in case of an error too.
+    pub(crate) async fn attempt<T>(
+        &self,
+        doing: &'static str,
+        side: Side,
+        way: Way<D, T>,
+        sql: &'static str,
+        arguments: &(dyn Fn() -> Result<Args<D>, BoxDynError> + Sync),
+        repeated: &mut bool,
+    ) -> Result<T> {
         let pools = self.dialect.pools().await?;
         let connections = match side {
             Side::Read => pools.read,
@@ -115,7 +139,8 @@ impl<D: Dialect> SqlStore<D> {
         let (mut lost, mut undone) = (0, 0);
         loop {
             let mut lease = self.lease(doing, &connections).await?;
-            let running = way(&mut lease, sql, self.arguments(doing, params)?);
+            let arguments = arguments().map_err(|e| self.dialect.error(doing, sqlx::Error::Encode(e)))?;
+            let running = way(&mut lease, sql, arguments);
             let result = match patience {
                 None => running.await,
                 Some(patience) => match tokio::time::timeout(patience, running).await {
@@ -129,7 +154,7 @@ impl<D: Dialect> SqlStore<D> {
             let error = match result {
                 Ok(result) => {
                     lease.sound();
-                    return Ok(Ran { result, repeated: lost > 0 });
+                    return Ok(result);
                 }
                 Err(error) => error,
             };
@@ -142,6 +167,7 @@ impl<D: Dialect> SqlStore<D> {
                         return Err(self.dialect.error(doing, error));
                     }
                     lost += 1;
+                    *repeated = true;
                     tracing::debug!(%error, "a connection was broken: trying another one");
                 }
                 Failed::Undone if in_time && undone < UNDONE_TRIES => undone += 1,
@@ -152,8 +178,18 @@ impl<D: Dialect> SqlStore<D> {
 
     /// Runs a statement for the number of rows it matches.
     async fn execute(&self, doing: &'static str, sql: &'static str, params: &[Param<'_>]) -> Result<Ran<u64>> {
-        let ran = self.run(doing, Side::Write, Db::<D>::execute, sql, params).await?;
-        Ok(Ran { result: D::matched(&ran.result), repeated: ran.repeated })
+        self.run(doing, Side::Write, matched::<D>, sql, params).await
+    }
+
+    /// Changes one row, alone or together with others, for the number of rows that match.
+    async fn change(&self, wish: &Wish, way: Way<D, u64>, sql: &'static str) -> Result<Ran<u64>> {
+        let alone = match self.join(wish).await? {
+            Joined::Matched(_) => return Ok(Ran { result: 1, repeated: false }),
+            Joined::Unmatched { repeated } => return Ok(Ran { result: 0, repeated }),
+            Joined::Alone(alone) => alone,
+        };
+        let ran = self.run(wish.doing(), Side::Write, way, sql, &wish.params()).await?;
+        Ok(Ran { result: ran.result, repeated: ran.repeated || alone.repeated })
     }
 
     /// Runs a statement for a record, if there is one.
@@ -165,8 +201,12 @@ impl<D: Dialect> SqlStore<D> {
         params: &[Param<'_>],
     ) -> Result<Option<Stored>> {
         let row = self.run(doing, side, Db::<D>::fetch_optional, sql, params).await?.result;
-        let Some(row) = row else { return Ok(None) };
-        let (payload, expiry) = self.dialect.record(&row).map_err(|e| self.dialect.error(doing, e))?;
+        row.map(|row| self.stored(doing, &row)).transpose()
+    }
+
+    /// The record of a row.
+    pub(crate) fn stored(&self, doing: &'static str, row: &<Db<D> as Database>::Row) -> Result<Stored> {
+        let (payload, expiry) = self.dialect.record(row).map_err(|e| self.dialect.error(doing, e))?;
         // The database found the row to be alive, whatever its date looks like. A second from now is the date
         // that makes everybody renew it soon, and nobody trust it for long.
         let expiry = expiry.unwrap_or_else(|| {
@@ -174,7 +214,7 @@ impl<D: Dialect> SqlStore<D> {
             let now = self.clock.now();
             now.checked_add_micros(1_000_000).unwrap_or(now)
         });
-        Ok(Some(Stored { version: Version::payload(payload.clone()), payload, expiry }))
+        Ok(Stored { version: Version::payload(payload.clone()), payload, expiry })
     }
 
     /// The record that stands under a key, expired or not.
@@ -182,7 +222,8 @@ impl<D: Dialect> SqlStore<D> {
         self.record(doing, Side::Write, D::STATEMENTS.find, &[Param::Key(key.as_str())]).await
     }
 
-    /// Changes the row only if it holds the expected payload; otherwise says what stands there.
+    /// Changes the row only if it holds the expected payload; otherwise says what stands there. A first attempt was made
+    /// already, if `first` says what it came to.
     async fn swap(
         &self,
         doing: &'static str,
@@ -190,18 +231,23 @@ impl<D: Dialect> SqlStore<D> {
         expected: &Bytes,
         sql: &'static str,
         params: &[Param<'_>],
+        mut first: Option<Ran<u64>>,
     ) -> Result<Ran<Swapped>> {
         let mut tries = 1;
         let mut repeated = false;
         loop {
-            let ran = self.execute(doing, sql, params).await?;
+            let ran = match first.take() {
+                Some(ran) => ran,
+                None => self.execute(doing, sql, params).await?,
+            };
             repeated |= ran.repeated;
             if ran.result > 0 {
                 return Ok(Ran { result: Swapped::Done, repeated });
             }
             let result = match self.find(doing, key).await? {
                 None => Swapped::Gone,
-                // What was expected stands there after all: another writer put it back in between.
+                // What was expected stands there after all: another writer put it back in between, or a statement for
+                // many passed the row since somebody held it.
                 Some(stored) if stored.payload == *expected && tries < SWAP_TRIES => {
                     tries += 1;
                     continue;
@@ -215,16 +261,16 @@ impl<D: Dialect> SqlStore<D> {
 
 /// Which pool a statement goes to.
 #[derive(Clone, Copy)]
-enum Side {
+pub(crate) enum Side {
     Read,
     Write,
 }
 
 /// What a statement came to.
-struct Ran<T> {
-    result: T,
+pub(crate) struct Ran<T> {
+    pub(crate) result: T,
     /// A connection broke under the first attempt, and a second one was made: the first may have been carried out.
-    repeated: bool,
+    pub(crate) repeated: bool,
 }
 
 enum Swapped {
@@ -241,6 +287,12 @@ fn expected(version: &Version) -> Result<&Bytes> {
 
 fn count(rows: usize) -> Param<'static> {
     Param::Count(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+/// Runs a statement for the number of rows that it matches.
+fn matched<'c, D: Dialect>(conn: &'c mut Conn<D>, sql: &'static str, arguments: Args<D>) -> Running<'c, u64> {
+    let running = Db::<D>::execute(conn, sql, arguments);
+    Box::pin(async move { running.await.map(|result| D::matched(&result)) })
 }
 
 /// Runs a statement that gives a row a key, for the number of rows: none if the key is taken.
@@ -266,18 +318,22 @@ fn unknown(doing: &str) -> Error {
 #[async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        let params = [Param::Key(key.as_str()), Param::Moment(self.clock.now())];
-        self.record("load a session", Side::Read, D::STATEMENTS.load, &params).await
+        let wish = Wish::Load { key: key.clone(), now: self.clock.now() };
+        let _alone = match self.join(&wish).await? {
+            Joined::Matched(stored) => return Ok(stored),
+            Joined::Unmatched { .. } => return Ok(None),
+            Joined::Alone(alone) => alone,
+        };
+        self.record(wish.doing(), Side::Read, D::STATEMENTS.load, &wish.params()).await
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
-        const DOING: &str = "create a session";
-        let params = [Param::Text(key.as_str()), Param::Payload(&payload), Param::Moment(expiry)];
-        let ran = self.run(DOING, Side::Write, occupy::<D>, D::STATEMENTS.create, &params).await?;
+        let wish = Wish::Create { key: key.clone(), payload: payload.clone(), expiry };
+        let ran = self.change(&wish, occupy::<D>, D::STATEMENTS.create).await?;
         let created = match (ran.result, ran.repeated) {
             (0, false) => false,
             // It may be ourselves who took the key.
-            (0, true) => self.find(DOING, key).await?.is_some_and(|stored| stored.payload == payload),
+            (0, true) => self.find(wish.doing(), key).await?.is_some_and(|stored| stored.payload == payload),
             _ => true,
         };
         Ok(if created { Created::Created(Version::payload(payload)) } else { Created::Taken })
@@ -290,23 +346,28 @@ impl<D: Dialect> Store for SqlStore<D> {
         payload: Bytes,
         expiry: Timestamp,
     ) -> Result<Replaced> {
-        const DOING: &str = "save a session";
         let expected = expected(version)?;
-        let params =
-            [Param::Payload(&payload), Param::Moment(expiry), Param::Key(key.as_str()), Param::Payload(expected)];
-        let ran = self.swap(DOING, key, expected, D::STATEMENTS.replace, &params).await?;
+        let wish = Wish::Replace { key: key.clone(), expected: expected.clone(), payload: payload.clone(), expiry };
+        let first = self.change(&wish, matched::<D>, D::STATEMENTS.replace).await?;
+        let doing = wish.doing();
+        let ran = self.swap(doing, key, expected, D::STATEMENTS.replace, &wish.params(), Some(first)).await?;
         Ok(match ran.result {
             Swapped::Done => Replaced::Replaced(Version::payload(payload)),
             // Even our own payload may be another request's: two that add one to the same counter save the same.
-            Swapped::Conflict(_) if ran.repeated => return Err(unknown(DOING)),
+            Swapped::Conflict(_) if ran.repeated => return Err(unknown(doing)),
             Swapped::Conflict(stored) => Replaced::Conflict(stored),
             Swapped::Gone => Replaced::Gone,
         })
     }
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
-        let params = [Param::Moment(expiry), Param::Key(key.as_str()), Param::Moment(self.clock.now())];
-        match self.execute("renew a session", D::STATEMENTS.touch, &params).await?.result {
+        let wish = Wish::Touch { key: key.clone(), expiry, now: self.clock.now() };
+        let _alone = match self.join(&wish).await? {
+            Joined::Matched(_) => return Ok(Touched::Touched),
+            // Passed, perhaps, since somebody holds the row.
+            joined => joined,
+        };
+        match self.execute(wish.doing(), D::STATEMENTS.touch, &wish.params()).await?.result {
             0 => Ok(Touched::Gone),
             _ => Ok(Touched::Touched),
         }
@@ -323,7 +384,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         };
         let expected = expected(version)?;
         let params = [Param::Key(key.as_str()), Param::Payload(expected)];
-        let ran = self.swap(DOING, key, expected, D::STATEMENTS.delete_version, &params).await?;
+        let ran = self.swap(DOING, key, expected, D::STATEMENTS.delete_version, &params, None).await?;
         Ok(match ran.result {
             Swapped::Done => Deleted::Deleted,
             Swapped::Conflict(stored) => Deleted::Conflict(stored),

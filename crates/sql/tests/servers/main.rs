@@ -14,6 +14,8 @@ mod postgres;
 mod proxy;
 mod round_trips;
 mod tls;
+#[cfg(feature = "postgres")]
+mod together;
 mod turns;
 
 use std::sync::Arc;

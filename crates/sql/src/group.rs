@@ -1,0 +1,404 @@
+//! Operations that wait at the same moment, done together by one statement.
+//!
+//! Each kind of operation has a few lanes. Whoever finds one free goes at once, by itself, as if there were nobody else:
+//! no added wait, no task. Whoever finds none waits; as soon as a lane is free, all who wait go together. So the
+//! busier a database is, the more each of its statements does.
+//!
+//! Every member keeps an outcome of its own. A row that a statement for many did not match is looked at by its member
+//! alone, and what becomes of a statement for many that fails is the affair of each member again, so that none suffers
+//! for another one's data. Such a statement runs in a task of its own: a member that is dropped leaves it as it is.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloakroom_core::store::Stored;
+use cloakroom_core::{Error, ErrorKind, Result, SessionKey, Timestamp};
+use sqlx::Database;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::dialect::{Dialect, Param, Run, Together};
+use crate::store::{Side, SqlStore};
+
+type Db<D> = <D as Dialect>::Db;
+type Row<D> = <Db<D> as Database>::Row;
+
+/// How many operations one statement does at most.
+const MOST: usize = 64;
+/// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many bytes an operation may carry that goes together with others. Larger ones gain nothing by it.
+const LARGE: usize = 1 << 16;
+
+/// An operation on one row, with what it takes.
+#[derive(Clone)]
+pub(crate) enum Wish {
+    Load { key: SessionKey, now: Timestamp },
+    Create { key: SessionKey, payload: Bytes, expiry: Timestamp },
+    Replace { key: SessionKey, expected: Bytes, payload: Bytes, expiry: Timestamp },
+    Touch { key: SessionKey, expiry: Timestamp, now: Timestamp },
+}
+
+impl Wish {
+    fn kind(&self) -> Together {
+        match self {
+            Self::Load { .. } => Together::Load,
+            Self::Create { .. } => Together::Create,
+            Self::Replace { .. } => Together::Replace,
+            Self::Touch { .. } => Together::Touch,
+        }
+    }
+
+    /// What is being done, for errors.
+    pub(crate) fn doing(&self) -> &'static str {
+        self.kind().doing()
+    }
+
+    fn key(&self) -> &SessionKey {
+        match self {
+            Self::Load { key, .. } | Self::Create { key, .. } | Self::Replace { key, .. } | Self::Touch { key, .. } => {
+                key
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Load { .. } | Self::Touch { .. } => 0,
+            Self::Create { payload, .. } => payload.len(),
+            Self::Replace { expected, payload, .. } => expected.len() + payload.len(),
+        }
+    }
+
+    /// The parameters, in the order in which the statements for one and for many name them.
+    pub(crate) fn params(&self) -> Vec<Param<'_>> {
+        match self {
+            Self::Load { key, now } => vec![Param::Key(key.as_str()), Param::Moment(*now)],
+            Self::Create { key, payload, expiry } => {
+                vec![Param::Text(key.as_str()), Param::Payload(payload), Param::Moment(*expiry)]
+            }
+            Self::Replace { key, expected, payload, expiry } => vec![
+                Param::Payload(payload),
+                Param::Moment(*expiry),
+                Param::Key(key.as_str()),
+                Param::Payload(expected),
+            ],
+            Self::Touch { key, expiry, now } => {
+                vec![Param::Moment(*expiry), Param::Key(key.as_str()), Param::Moment(*now)]
+            }
+        }
+    }
+}
+
+impl Together {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Load => "load a session",
+            Self::Create => "create a session",
+            Self::Replace => "save a session",
+            Self::Touch => "renew a session",
+        }
+    }
+
+    fn side(self) -> Side {
+        match self {
+            Self::Load => Side::Read,
+            _ => Side::Write,
+        }
+    }
+}
+
+/// How an operation goes on that asked whether it may go together with others.
+pub(crate) enum Joined<D: Dialect> {
+    /// Alone. What it is given is to be kept until it is done.
+    Alone(Alone<D>),
+    /// It was done: its row matched. A load has its record.
+    Matched(Option<Stored>),
+    /// Its row did not match the statement for many.
+    Unmatched {
+        /// As in [`Ran`](crate::store::Ran).
+        repeated: bool,
+    },
+}
+
+/// One that goes alone.
+pub(crate) struct Alone<D: Dialect> {
+    /// Passed on at the end.
+    _lane: Option<Lane<D>>,
+    /// A first attempt may have been carried out, as in [`Ran`](crate::store::Ran).
+    pub(crate) repeated: bool,
+}
+
+type Answer<D> = Result<Joined<D>>;
+
+fn alone<D: Dialect>(lane: Option<Lane<D>>, repeated: bool) -> Answer<D> {
+    Ok(Joined::Alone(Alone { _lane: lane, repeated }))
+}
+
+/// For each kind of operation, how many lanes are taken, and who waits.
+pub(crate) struct Groups<D: Dialect>([Mutex<Group<D>>; 4]);
+
+struct Group<D: Dialect> {
+    taken: usize,
+    waiting: VecDeque<Waiting<D>>,
+    /// The number of the next one who waits.
+    number: u64,
+}
+
+struct Waiting<D: Dialect> {
+    number: u64,
+    wish: Wish,
+    answer: oneshot::Sender<Answer<D>>,
+}
+
+/// Who goes next in a lane.
+enum Next<D: Dialect> {
+    Nobody,
+    One(Waiting<D>),
+    /// In the order of their keys. None is there twice but to be loaded: of two changes of a row, the second has to see
+    /// the first.
+    Many(Vec<Waiting<D>>),
+}
+
+impl<D: Dialect> Groups<D> {
+    pub(crate) fn new() -> Arc<Self> {
+        let group = || Mutex::new(Group { taken: 0, waiting: VecDeque::new(), number: 0 });
+        Arc::new(Self(std::array::from_fn(|_| group())))
+    }
+
+    fn of(&self, kind: Together) -> MutexGuard<'_, Group<D>> {
+        self.0[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Dialect> fmt::Debug for Groups<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Groups").finish_non_exhaustive()
+    }
+}
+
+impl<D: Dialect> Group<D> {
+    /// Whether one still waited, and does no longer.
+    fn withdraw(&mut self, number: u64) -> bool {
+        let place = self.waiting.iter().position(|waiting| waiting.number == number);
+        place.is_some_and(|place| self.waiting.remove(place).is_some())
+    }
+
+    /// Who goes next; if nobody does, the lane is free.
+    fn next(&mut self, kind: Together) -> Next<D> {
+        // Those who gave up in the meantime have no effect.
+        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        if self.waiting.len() > 1 {
+            let mut many: Vec<_> = self.waiting.drain(..self.waiting.len().min(MOST)).collect();
+            many.sort_by(|a, b| a.wish.key().cmp(b.wish.key()));
+            if kind != Together::Load {
+                let mut again = Vec::new();
+                let mut once: Vec<Waiting<D>> = Vec::with_capacity(many.len());
+                for waiting in many {
+                    match once.last() {
+                        Some(last) if last.wish.key() == waiting.wish.key() => again.push(waiting),
+                        _ => once.push(waiting),
+                    }
+                }
+                many = once;
+                again.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
+            }
+            return match many.len() {
+                1 => self.one(kind, many.remove(0)),
+                _ => Next::Many(many),
+            };
+        }
+        match self.waiting.pop_front() {
+            Some(waiting) => self.one(kind, waiting),
+            None => {
+                self.taken -= 1;
+                Next::Nobody
+            }
+        }
+    }
+
+    fn one(&self, kind: Together, waiting: Waiting<D>) -> Next<D> {
+        if self.may_go_alone(kind) { Next::One(waiting) } else { Next::Many(vec![waiting]) }
+    }
+
+    /// Whether the one that took a lane may go by a statement of its own. That one waits for a row which somebody
+    /// holds, perhaps for long: only one of the lanes may come to that.
+    fn may_go_alone(&self, kind: Together) -> bool {
+        D::LANES == 1 || self.taken == 1 || matches!(kind, Together::Load | Together::Create)
+    }
+}
+
+/// A place among those who go at the same time. Whoever goes alone passes it on at the end, however that comes about.
+struct Lane<D: Dialect> {
+    store: SqlStore<D>,
+    kind: Together,
+    state: Held,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// By an operation that goes alone.
+    Alone,
+    /// By the task that serves those who wait.
+    Serving,
+    /// No longer: it is free, or somebody else's.
+    PassedOn,
+}
+
+impl<D: Dialect> Lane<D> {
+    fn new(store: &SqlStore<D>, kind: Together, state: Held) -> Self {
+        Self { store: store.handle(), kind, state }
+    }
+
+    /// Gives the lane to whoever goes next, alone or by the task that this starts.
+    fn pass_on(&mut self) {
+        let next = self.store.groups.of(self.kind).next(self.kind);
+        self.state = Held::PassedOn;
+        match next {
+            Next::Nobody => {}
+            Next::One(waiting) => self.give(waiting),
+            Next::Many(many) => {
+                let lane = Self::new(&self.store, self.kind, Held::Serving);
+                // Without a runtime nobody waits who could still be served.
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(lane.serve(many));
+                }
+            }
+        }
+    }
+
+    /// Lets one go alone. If that one gave up just now, it passes the lane on.
+    fn give(&self, waiting: Waiting<D>) {
+        drop(waiting.answer.send(alone(Some(Self::new(&self.store, self.kind, Held::Alone)), false)));
+    }
+
+    /// Serves those who wait until nobody does, or only one.
+    async fn serve(mut self, mut many: Vec<Waiting<D>>) {
+        loop {
+            self.store.together(self.kind, many).await;
+            let next = self.store.groups.of(self.kind).next(self.kind);
+            match next {
+                Next::Many(more) => many = more,
+                Next::Nobody => break,
+                Next::One(waiting) => {
+                    self.give(waiting);
+                    break;
+                }
+            }
+        }
+        self.state = Held::PassedOn;
+    }
+}
+
+impl<D: Dialect> Drop for Lane<D> {
+    fn drop(&mut self) {
+        match self.state {
+            Held::PassedOn => {}
+            Held::Alone => self.pass_on(),
+            // The task was ended in the middle, with its runtime. What else waits belongs to other runtimes, perhaps.
+            Held::Serving => {
+                let waiting = {
+                    let mut group = self.store.groups.of(self.kind);
+                    group.taken -= 1;
+                    std::mem::take(&mut group.waiting)
+                };
+                waiting.into_iter().for_each(|waiting| drop(waiting.answer.send(alone(None, false))));
+            }
+        }
+    }
+}
+
+impl<D: Dialect> SqlStore<D> {
+    /// Does an operation together with others that wait, or says that it goes alone.
+    ///
+    /// # Errors
+    /// If the database failed.
+    pub(crate) async fn join(&self, wish: &Wish) -> Result<Joined<D>> {
+        let kind = wish.kind();
+        if wish.size() > LARGE || D::together(kind, MOST).is_none() {
+            return alone(None, false);
+        }
+        let (number, mut answer) = {
+            let mut group = self.groups.of(kind);
+            let free = group.taken < D::LANES;
+            group.taken += usize::from(free);
+            if free && group.may_go_alone(kind) {
+                drop(group);
+                return alone(Some(Lane::new(self, kind, Held::Alone)), false);
+            }
+            let (sender, answer) = oneshot::channel();
+            let number = group.number;
+            group.number += 1;
+            group.waiting.push_back(Waiting { number, wish: wish.clone(), answer: sender });
+            drop(group);
+            if free {
+                Lane::new(self, kind, Held::Alone).pass_on();
+            }
+            (number, answer)
+        };
+        let answered = match tokio::time::timeout(PATIENCE, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if self.groups.of(kind).withdraw(number) => return alone(None, false),
+            Err(_) => answer.await,
+        };
+        // No answer: the task was ended in the middle.
+        answered.unwrap_or_else(|_| alone(None, true))
+    }
+
+    /// Does the same for many by one statement, and tells each what came of it.
+    async fn together(&self, kind: Together, many: Vec<Waiting<D>>) {
+        let mut repeated = false;
+        let ran = {
+            let params: Vec<_> = many.iter().flat_map(|waiting| waiting.wish.params()).collect();
+            let arguments = || self.dialect.arguments_together(&params, many.len());
+            let sql = D::together(kind, many.len()).unwrap_or_default();
+            self.attempt(kind.doing(), kind.side(), Db::<D>::fetch_all, sql, &arguments, &mut repeated).await
+        };
+        let matched = ran.and_then(|rows| rows.iter().map(|row| self.member(kind, row)).collect::<Result<Vec<_>>>());
+        match matched {
+            Ok(matched) => {
+                let mut outcomes: Vec<Joined<D>> = many.iter().map(|_| Joined::Unmatched { repeated }).collect();
+                for (key, stored) in matched {
+                    let first = many.partition_point(|waiting| waiting.wish.key().as_str() < key.as_str());
+                    for (waiting, outcome) in many.iter().zip(&mut outcomes).skip(first) {
+                        if waiting.wish.key().as_str() != key {
+                            break;
+                        }
+                        *outcome = Joined::Matched(stored.clone());
+                    }
+                }
+                for (waiting, outcome) in many.into_iter().zip(outcomes) {
+                    drop(waiting.answer.send(Ok(outcome)));
+                }
+            }
+            // The database is in trouble, whoever asks.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                let error = Arc::new(error);
+                for waiting in many {
+                    let copy = Error::new(error.kind(), error.to_string()).with_source(error.clone());
+                    drop(waiting.answer.send(Err(copy)));
+                }
+            }
+            // Somebody's data may be the reason.
+            Err(error) => {
+                tracing::debug!(%error, "a statement for {} operations failed: each goes alone", many.len());
+                for waiting in many {
+                    drop(waiting.answer.send(alone(None, repeated)));
+                }
+            }
+        }
+    }
+
+    /// The key of a row that a statement for many gave, and what it is of use for.
+    fn member(&self, kind: Together, row: &Row<D>) -> Result<(String, Option<Stored>)> {
+        let doing = kind.doing();
+        let (key, stored) = match kind {
+            Together::Load => (2, Some(self.stored(doing, row)?)),
+            _ => (0, None),
+        };
+        Ok((self.dialect.text(row, key).map_err(|e| self.dialect.error(doing, e))?, stored))
+    }
+}
