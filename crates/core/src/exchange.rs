@@ -105,7 +105,7 @@ impl Exchange {
         let key = presented.as_deref().and_then(SessionKey::presented);
         debug!(
             presented = presented.is_some(),
-            key = key.as_ref().map(SessionKey::masked).unwrap_or_default(),
+            key = key.as_ref().map(SessionKey::masked).map(tracing::field::display),
             "open: cookie read"
         );
         SessionSlot::new(Arc::clone(&self.0.keeper), key, presented.is_some())

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tracing::debug;
+use tracing::field::{DisplayValue, display};
 
 use crate::delta::{Change, Delta, Updater};
 use crate::error::{Error, ErrorKind, Result};
@@ -225,8 +226,8 @@ impl State {
     }
 
     /// The key as the log may show it; nothing for a session without one.
-    fn masked_key(&self) -> String {
-        self.key.as_ref().map(SessionKey::masked).unwrap_or_default()
+    fn masked_key(&self) -> Option<DisplayValue<String>> {
+        self.key.as_ref().map(SessionKey::masked).map(display)
     }
 }
 

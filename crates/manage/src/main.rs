@@ -4,18 +4,15 @@ mod commands;
 #[allow(dead_code, unreachable_pub, reason = "an example, whose `main` is not ours")]
 #[path = "../examples/steps.rs"]
 mod lesson;
+mod log;
 mod pages;
 mod site;
 mod trace;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 /// Django's session framework for Rust web services.
 ///
@@ -49,7 +46,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    log::start();
     let settings = cli.settings.as_deref();
     let outcome = match cli.command {
         Command::Serve(args) => commands::serve::run(settings, args).await,
@@ -73,15 +70,6 @@ fn told(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// The log goes to standard error, so that what a script reads stays clean. `RUST_LOG=cloakroom=debug` shows each step
-/// of each request.
-fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,cloakroom=info"));
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours).compact();
-    tracing_subscriber::registry().with(log.with_filter(filter)).with(trace::layer()).init();
 }
 
 #[cfg(test)]

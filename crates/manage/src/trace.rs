@@ -33,54 +33,70 @@ impl Event {
     }
 }
 
-/// The events of one piece of work.
-type Record = Arc<Mutex<Vec<Event>>>;
+/// Who sees the events of one piece of work as they happen. It must not make events itself.
+pub(crate) trait Witness: Send + Sync {
+    fn see(&self, event: Event);
+}
 
 tokio::task_local! {
-    static RECORD: Record;
+    static WITNESS: Arc<dyn Witness>;
 }
 
-/// How many pieces of work are being recorded.
-static RECORDING: AtomicUsize = AtomicUsize::new(0);
+/// How many look on.
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts one recording for as long as it lives, however the work ends. The first and the last have every place that
-/// makes an event ask anew who wants it.
-struct Recording;
+/// Somebody looks on for as long as this lives, however that ends. The first and the last have every place that makes
+/// an event ask anew who wants it.
+pub(crate) struct Look(());
 
-impl Recording {
-    fn begin() -> Self {
-        if RECORDING.fetch_add(1, Ordering::SeqCst) == 0 {
+impl Look {
+    pub(crate) fn begin() -> Self {
+        if LOOKING.fetch_add(1, Ordering::SeqCst) == 0 {
             rebuild_interest_cache();
         }
-        Self
+        Self(())
     }
 }
 
-impl Drop for Recording {
+impl Drop for Look {
     fn drop(&mut self) {
-        if RECORDING.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if LOOKING.fetch_sub(1, Ordering::SeqCst) == 1 {
             rebuild_interest_cache();
         }
     }
+}
+
+/// Does a piece of work before a witness, who sees what happens in it while there is a [`Look`].
+pub(crate) fn before<T>(witness: Arc<dyn Witness>, work: impl Future<Output = T>) -> impl Future<Output = T> {
+    WITNESS.scope(witness, work)
 }
 
 /// Does a piece of work, and tells what happened to sessions in it.
 pub(crate) async fn record<T>(work: impl Future<Output = T>) -> (T, Vec<Event>) {
-    let record = Record::default();
-    let _recording = Recording::begin();
-    let done = RECORD.scope(record.clone(), work).await;
-    let events = std::mem::take(&mut *record.lock().unwrap_or_else(PoisonError::into_inner));
+    let record = Arc::new(Record::default());
+    let _look = Look::begin();
+    let done = before(record.clone(), work).await;
+    let events = std::mem::take(&mut *record.0.lock().unwrap_or_else(PoisonError::into_inner));
     (done, events)
 }
 
-/// The layer of the log through which [`record`] sees events.
+#[derive(Default)]
+struct Record(Mutex<Vec<Event>>);
+
+impl Witness for Record {
+    fn see(&self, event: Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+/// The layer of the log through which witnesses see events.
 pub(crate) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     let of_sessions = |metadata: &Metadata<'_>| metadata.is_event() && metadata.target().starts_with("cloakroom");
     let looked_at =
-        move |metadata: &Metadata<'_>, _: &Context<'_, S>| of_sessions(metadata) && RECORD.try_with(|_| ()).is_ok();
+        move |metadata: &Metadata<'_>, _: &Context<'_, S>| of_sessions(metadata) && WITNESS.try_with(|_| ()).is_ok();
     let filter = dynamic_filter_fn(looked_at).with_max_level_hint(LevelFilter::DEBUG);
     let asked = move |metadata: &'static Metadata<'static>| {
-        if RECORDING.load(Ordering::SeqCst) > 0 && of_sessions(metadata) {
+        if LOOKING.load(Ordering::SeqCst) > 0 && of_sessions(metadata) {
             Interest::sometimes()
         } else {
             Interest::never()
@@ -95,7 +111,7 @@ impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut kept = Event { level: *event.metadata().level(), message: String::new(), fields: Vec::new() };
         event.record(&mut kept);
-        let _ = RECORD.try_with(|record| record.lock().unwrap_or_else(PoisonError::into_inner).push(kept));
+        let _ = WITNESS.try_with(|witness| witness.see(kept));
     }
 }
 

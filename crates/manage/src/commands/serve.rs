@@ -12,6 +12,8 @@ use cloakroom::core::settings::{CacheBackend, EngineName};
 use cloakroom::{Clock, Sessions, Settings};
 use tokio::net::TcpListener;
 
+use crate::pages::live::{self, Live};
+
 /// Where and how to serve.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -24,6 +26,9 @@ pub(crate) struct Args {
     /// The directory for what this command makes for itself: a secret key, and a database if none is configured
     #[arg(long, value_name = "DIR", default_value = "cloakroom-data")]
     data: PathBuf,
+    /// Show the steps of each request at /trace, as they happen, to browsers on this machine
+    #[arg(long)]
+    trace: bool,
 }
 
 fn parse_engine(name: &str) -> Result<EngineName, String> {
@@ -62,8 +67,21 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         .with_context(|| format!("cannot listen on {}: choose another address with --addr HOST:PORT", args.addr))?;
     let address = listener.local_addr()?;
     println!("Sessions: {}", describe(&sessions));
+    let live = args.trace.then(Live::new);
+    if live.is_some() {
+        println!("Live trace: http://{address}/trace");
+    }
     println!("Listening on http://{address} - stop with Ctrl-C");
-    axum::serve(listener, crate::site::router(&sessions)).with_graceful_shutdown(stopped()).await?;
+    let site = crate::log::around(live::around(crate::site::router(&sessions), live.clone()));
+    let stop = async move {
+        stopped().await;
+        if let Some(live) = live {
+            live.end();
+        }
+    };
+    axum::serve(listener, site.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(stop)
+        .await?;
     println!("Stopped.");
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,8 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// The pages, as the navigation lists them: where, and what they are called.
-const PAGES: &[(&str, &str)] = &[("/", "Step by step"), ("/practice", "Practice"), ("/routes", "Routes")];
+const PAGES: &[(&str, &str)] =
+    &[("/", "Step by step"), ("/practice", "Practice"), ("/routes", "Routes"), ("/trace", "Live trace")];
 
 pub(crate) const STYLE_PATH: &str = "/style.css";
 pub(crate) const STYLE: &str = include_str!("style.css");

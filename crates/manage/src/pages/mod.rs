@@ -5,6 +5,8 @@ mod course;
 mod evidence;
 mod flow;
 mod layout;
+pub(crate) mod live;
+mod local;
 mod practice;
 mod records;
 mod routes;
@@ -58,7 +60,8 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .layer(middleware::from_fn(guard))
 }
 
-/// No page loads anything from elsewhere, runs a script or stands in a frame, and no form of another site counts here.
+/// No page loads anything from elsewhere or stands in a frame, none but those that say so run a script, and no form of
+/// another site counts here.
 async fn guard(request: Request, next: Next) -> Response {
     if !is_own(request.method(), request.headers()) {
         let message = "This form came from another site, so nothing was done.";
@@ -74,10 +77,10 @@ async fn guard(request: Request, next: Next) -> Response {
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-cache"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     response
 }
 

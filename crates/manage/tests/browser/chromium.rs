@@ -139,6 +139,20 @@ impl Browser {
         self.find(css).await.text().await.expect("text")
     }
 
+    /// Waits until an element says something, and gives all that it says.
+    pub(crate) async fn until(&self, css: &str, text: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let said = self.script(&format!("return document.querySelector({css:?})?.innerText ?? ''")).await;
+            let said = said.as_str().unwrap_or_default();
+            if said.contains(text) {
+                return said.to_owned();
+            }
+            assert!(begin.elapsed() < PATIENCE, "{css} does not say {text}: {said}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Clicks what leads to another page, and waits for that.
     pub(crate) async fn press(&self, css: &str) {
         let element = self.in_sight(css).await;

@@ -1,5 +1,5 @@
 //! The site in a real Chromium, through WebDriver: the steps on every engine, the practice, closing and reopening the
-//! browser, what is typed as markup, a switched-off script, a phone, the dark.
+//! browser, the live trace, what is typed as markup, a switched-off script, a phone, the dark.
 //!
 //! `./test` installs the browser; without it, a plain `cargo test` says which tests it left out. Pictures are kept in
 //! `target/screenshots`.
@@ -11,3 +11,4 @@ mod process;
 mod reopen;
 mod site;
 mod steps;
+mod trace;
