@@ -311,7 +311,7 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unrepresentable`] for a date outside the years 1 to 9999, or a number that is not finite.
+    /// [`ErrorKind::Unrepresentable`] for a date before 1970 or beyond 9999, or a number that is not finite.
     pub fn set_expiry(&self, expiry: impl Into<Expiry>) -> Result<()> {
         let keeper = self.0.keeper();
         let item = keeper.rules.stored_item(&expiry.into(), keeper.clock.now())?;

@@ -192,6 +192,7 @@ macro_rules! __each_store_check {
             a_new_record_is_another_version touch_keeps_the_payload
             expired_is_gone replace_moves_the_expiry touch_moves_the_expiry touch_never_resurrects
             the_last_moment_of_the_calendar_will_do expired_keys_can_be_used_again
+            a_clock_that_jumps_neither_ends_nor_revives
             clear_expired_removes_only_what_expired clear_expired_works_in_batches two_sweepers_do_not_collide
             list_pages_in_order
             race_increments_are_not_lost race_one_create_wins race_one_replace_wins race_delete_is_final

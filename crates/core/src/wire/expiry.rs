@@ -82,8 +82,12 @@ impl From<Duration> for Expiry {
     }
 }
 impl From<Timestamp> for Expiry {
+    /// A moment outside the calendar is refused where it is set.
     fn from(moment: Timestamp) -> Self {
-        Self::At(moment.into())
+        match DateTime::utc(moment) {
+            Some(date) => Self::At(date),
+            None => Self::After(if moment > Timestamp::MAX { i64::MAX } else { i64::MIN }),
+        }
     }
 }
 impl From<SystemTime> for Expiry {
@@ -229,10 +233,11 @@ impl ExpiryRules {
     /// # Errors
     /// [`ErrorKind::Unrepresentable`] for what no later request could read: a number that is not finite, a date outside
     /// the years 1 to 9999, text that is no ISO date, a naive date where `USE_TZ` is true, text with an offset where
-    /// it is false.
+    /// it is false; and for a date before 1970, which comes of a mistake and would end the session at once.
     pub fn stored_item(&self, expiry: &Expiry, now: Timestamp) -> Result<Option<String>> {
         let refused = |what: String| Err(Error::new(ErrorKind::Unrepresentable, format!("set_expiry: {what}")));
         let date = |date: Option<DateTime>| match date {
+            Some(date) if self.is_before_1970(&date) => refused(before_1970(&date)),
             Some(date) => Ok(Some(format!("\"{date}\""))),
             None => refused("the date lies outside the years 1 to 9999".into()),
         };
@@ -253,6 +258,7 @@ impl ExpiryRules {
                     if at.is_aware() { "has" } else { "lacks" },
                     self.use_tz
                 )),
+                Ok(at) if self.is_before_1970(&at) => refused(before_1970(&at)),
                 Ok(_) => json::to_string(text).map(Some),
             },
         }
@@ -340,6 +346,10 @@ impl ExpiryRules {
         })
     }
 
+    fn is_before_1970(&self, date: &DateTime) -> bool {
+        date.moment(&self.time_zone) < Timestamp::from_secs(0)
+    }
+
     /// A moment as `timezone.now()` would show it under these settings.
     fn date_of(&self, time: Timestamp) -> Option<DateTime> {
         if self.use_tz { DateTime::utc(time) } else { DateTime::local(time, &self.time_zone) }
@@ -356,6 +366,10 @@ impl ExpiryRules {
 
 fn corrupted(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Corrupted, format!("the item {EXPIRY_KEY} of the session cannot be read: {what}"))
+}
+
+fn before_1970(date: &DateTime) -> String {
+    format!("the date {date} lies before 1970, when no session was; a clock that is wrong, or a difference for a date?")
 }
 
 fn parse_date(text: &str) -> Result<DateTime> {

@@ -253,6 +253,16 @@ async fn in_private_form_an_entry_is_believed_for_its_age() {
 }
 
 #[tokio::test]
+async fn in_private_form_a_clock_that_is_set_back_makes_no_entry_younger() {
+    let site = Site::new(CacheForm::Private { max_age: Duration::from_secs(60) });
+    let process = site.process();
+    let key = process.make().await;
+    site.database.inner.delete(&key, None).await.unwrap();
+    site.clock.set(NOW.checked_add_micros(-3_600_000_000).unwrap());
+    assert_eq!(process.read(&key).await.unwrap(), "{}", "another process signed it out, more than an hour would pass");
+}
+
+#[tokio::test]
 async fn what_the_cache_holds_is_read_or_passed_over() {
     let site = Site::django();
     let process = site.process();

@@ -30,6 +30,7 @@ enum Fault {
     RotateKeepsTheOld,
     RotateInserts,
     LoadsExpired,
+    NeverSetsItsClockBack,
     LoadCuts,
     ConflictHandsOverTheNew,
     VersionsRepeat,
@@ -43,6 +44,8 @@ enum Fault {
 struct Broken {
     store: MemoryStore,
     fault: Fault,
+    /// The suite's clock, and the store's own.
+    clocks: (Clock, Clock),
 }
 
 impl Broken {
@@ -70,6 +73,10 @@ impl Broken {
 #[deny(clippy::missing_trait_methods)]
 impl Store for Broken {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let (suite, own) = &self.clocks;
+        if self.is(Fault::NeverSetsItsClockBack) && own.now() < suite.now() {
+            own.set(suite.now());
+        }
         let mut stored = self.store.load(key).await?;
         if let Some(stored) = stored.as_mut() {
             if self.is(Fault::LoadCuts) {
@@ -235,9 +242,12 @@ impl Store for Broken {
 /// The names of the checks that a store with this fault fails.
 async fn failed(fault: Fault) -> Vec<&'static str> {
     let harness = Arc::new(Harness::new(move |clock: Clock| async move {
-        // For the one that shows what has expired, time stands still.
-        let own = if fault == Fault::LoadsExpired { Clock::manual(clock.now()) } else { clock };
-        Subject::new(Broken { store: MemoryStore::new(own), fault })
+        let own = match fault {
+            // Time stands still, or goes on only.
+            Fault::LoadsExpired | Fault::NeverSetsItsClockBack => Clock::manual(clock.now()),
+            _ => clock.clone(),
+        };
+        Subject::new(Broken { store: MemoryStore::new(own.clone()), fault, clocks: (clock, own) })
     }));
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
@@ -288,6 +298,7 @@ caught! {
     rotating_what_is_gone: RotateInserts => rotate_compares_and_moves;
     failing_on_a_second_delete: DeleteFails => delete_is_idempotent unknown_keys_have_no_record;
     loading_what_expired: LoadsExpired => expired_is_gone;
+    never_going_back: NeverSetsItsClockBack => a_clock_that_jumps_neither_ends_nor_revives;
     cutting: LoadCuts => round_trip_keeps_every_byte;
     handing_over_the_wrong_record: ConflictHandsOverTheNew => replace_compares_and_hands_over_what_stands
         race_one_replace_wins;

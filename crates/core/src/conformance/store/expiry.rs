@@ -102,3 +102,73 @@ pub async fn expired_keys_can_be_used_again(harness: &Harness) {
     }
     assert_eq!(bench.payload(&key).await.as_deref(), Some("new"));
 }
+
+/// The clock of a site may be set forth or back by an hour: what counts is where it stands. No session ends that has
+/// time left by then, however often it was looked at or swept meanwhile, and none is there whose time is over or that
+/// was deleted.
+///
+/// A store that keeps its own time does not notice, and is not tried.
+pub async fn a_clock_that_jumps_neither_ends_nor_revives(harness: &Harness) {
+    let bench = harness.bench().await;
+    if bench.real_time {
+        return;
+    }
+    let begin = bench.clock.now();
+    let minutes = |minutes: i64| begin.checked_add_micros(minutes * 60_000_000).expect("a moment within the calendar");
+    let sweep = async || while bench.store.clear_expired(100).await.expect("clear_expired").more {};
+    let (long, short, deleted) = (bench.key(), bench.key(), bench.key());
+    let version = bench.create(&long, "long", minutes(180)).await;
+    bench.create(&short, "short", minutes(30)).await;
+    let deleted_version = bench.create(&deleted, "signed out", minutes(180)).await;
+    bench.other.delete(&deleted, None).await.expect("delete");
+    let stays_deleted = async |when: &str| {
+        assert!(bench.load(&deleted).await.is_none(), "{when}: a session that was deleted is there");
+        let replaced = bench.store.replace(&deleted, &deleted_version, payload("again"), minutes(180)).await;
+        assert!(matches!(replaced, Ok(Replaced::Gone)), "{when}: a late save of a deleted session: {replaced:?}");
+        let touched = bench.store.touch(&deleted, minutes(180)).await.expect("touch");
+        assert_eq!(touched, Touched::Gone, "{when}: a deleted session");
+    };
+
+    // An hour forth.
+    bench.clock.set(minutes(60));
+    assert_eq!(bench.payload(&long).await.as_deref(), Some("long"), "a clock set forth ended a session too early");
+    assert!(bench.load(&short).await.is_none(), "a session is there whose time is over by the clock");
+    assert_eq!(bench.store.touch(&short, minutes(180)).await.expect("touch"), Touched::Gone);
+    stays_deleted("an hour forth").await;
+    let late = bench.key();
+    bench.create(&late, "made an hour ahead", minutes(120)).await;
+    let replaced = bench.store.replace(&long, &version, payload("saved an hour ahead"), minutes(180)).await;
+    let version = match replaced.expect("replace") {
+        Replaced::Replaced(version) => version,
+        other => panic!("a save after a clock was set forth: {other:?}"),
+    };
+    sweep().await;
+
+    // Two hours back from there: an hour before the beginning.
+    bench.clock.set(minutes(-60));
+    for (key, wanted) in [(&long, "saved an hour ahead"), (&late, "made an hour ahead")] {
+        assert_eq!(bench.payload(key).await.as_deref(), Some(wanted), "a clock set back ended a session");
+    }
+    stays_deleted("an hour back").await;
+    // What was swept while its time was over is gone for good.
+    assert!(bench.load(&short).await.is_none(), "a session that was swept is there");
+    let replaced = bench.store.replace(&long, &version, payload("saved an hour back"), minutes(170)).await;
+    assert!(matches!(replaced, Ok(Replaced::Replaced(_))), "a save after a clock was set back: {replaced:?}");
+    assert_eq!(bench.store.touch(&late, minutes(110)).await.expect("touch"), Touched::Touched);
+    let early = bench.key();
+    bench.create(&early, "made an hour back", minutes(-10)).await;
+    sweep().await;
+    assert_eq!(bench.payload(&early).await.as_deref(), Some("made an hour back"), "a sweep took a session too early");
+
+    // Where it was, and on from there: each ends at its time, and not before.
+    let there =
+        [(&long, "saved an hour back", 170), (&late, "made an hour ahead", 110), (&early, "made an hour back", -10)];
+    for now in [-11, -9, 0, 109, 111, 169, 171] {
+        bench.clock.set(minutes(now));
+        for (key, wanted, end) in there {
+            let wanted = (now < end).then_some(wanted);
+            assert_eq!(bench.payload(key).await.as_deref(), wanted, "minute {now} of a session until minute {end}");
+        }
+        stays_deleted("later").await;
+    }
+}

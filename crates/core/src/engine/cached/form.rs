@@ -104,7 +104,8 @@ impl Form {
             Self::Private { max_age, .. } => match entry.payload.first() {
                 Some(&MARKER) => Read::Nothing,
                 _ => match private_record(&entry.payload) {
-                    Some((written, _, _)) if now.micros_since(written) >= *max_age => Read::Nothing,
+                    // An entry from the future is as good as none: the clock was set back, and nobody knows how old it is.
+                    Some((written, _, _)) if !(0..*max_age).contains(&now.micros_since(written)) => Read::Nothing,
                     Some((_, payload, base)) => Read::Hit { payload, base },
                     None => Read::Unreadable(Error::new(ErrorKind::Corrupted, "no entry that this version wrote")),
                 },

@@ -53,9 +53,28 @@ fn what_no_request_could_read_is_refused_at_once() {
         Expiry::from(""),
         Expiry::from("2031-01-15T04:00"),
         Expiry::from(DateTime::parse_iso("2031-01-15T04:00").unwrap()),
+        // No date before sessions were, and none beyond the calendar.
+        Expiry::from("1969-12-31T23:59:59Z"),
+        Expiry::from("1970-01-01T00:59:59+01:00"),
+        Expiry::from(DateTime::parse_iso("0001-01-01T00:00Z").unwrap()),
+        Expiry::from(Timestamp::from_micros(-1)),
+        Expiry::from(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+        Expiry::from(Timestamp::from_micros(Timestamp::MAX.as_micros() + 1)),
+        Expiry::from(Timestamp::from_micros(i64::MAX)),
+        Expiry::from(Timestamp::from_micros(i64::MIN)),
+        Expiry::After(-NOW.as_micros() - 1),
     ] {
         assert_eq!(rules.stored_item(&expiry, NOW).unwrap_err().kind(), ErrorKind::Unrepresentable, "{expiry:?}");
     }
+    for (expiry, why) in [
+        (Timestamp::from_micros(-1), "the date 1969-12-31T23:59:59.999999+00:00 lies before 1970"),
+        (Timestamp::from_micros(i64::MAX), "the date lies outside the years 1 to 9999"),
+    ] {
+        let said = stored(&rules, expiry).unwrap_err().to_string();
+        assert!(said.starts_with("set_expiry: ") && said.contains(why), "{said}");
+    }
+    assert!(stored(&rules, Timestamp::MAX).is_ok() && stored(&rules, Expiry::After(-NOW.as_micros())).is_ok());
+    assert!(stored(&naive(), "1969-12-31T18:00:00").is_ok() && stored(&naive(), "1969-12-31T17:59:59").is_err());
     assert!(stored(&naive(), "2031-01-15T04:00").is_ok());
     assert!(stored(&naive(), "2031-01-15T04:00Z").is_err());
 }
