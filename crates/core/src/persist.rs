@@ -5,7 +5,6 @@ mod whole;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, MutexGuard};
 
 use tracing::{debug, error, warn};
 
@@ -17,6 +16,7 @@ use crate::key::{KeySource, SessionKey};
 use crate::settings::OnUnavailable;
 use crate::state::{Record, State};
 use crate::store::Store;
+use crate::sync::{Mutex, MutexGuard};
 use crate::values::Values;
 use crate::wire::expiry::ExpiryRules;
 use save::Job;

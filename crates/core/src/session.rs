@@ -1,7 +1,7 @@
 //! The session of one request: a dictionary.
 
 use std::any::type_name;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,7 @@ use crate::json::RawJson;
 use crate::key::SessionKey;
 use crate::slot::SessionSlot;
 use crate::state::State;
+use crate::sync::MutexGuard;
 use crate::values::Values;
 use crate::wire::expiry::{Age, DateTime, EXPIRY_KEY, Expiry};
 

@@ -1,13 +1,14 @@
 //! The place of a request's session, before and after it is loaded.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::key::SessionKey;
 use crate::persist::{Keeper, Progress, Whole, lock, sessions_off};
 use crate::state::{Record, State};
+use crate::sync::{Mutex, MutexGuard};
 use crate::values::Values;
 
 /// The place of a request's session: it stands in the request's extensions from the start, and costs nothing until

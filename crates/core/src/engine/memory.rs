@@ -4,8 +4,7 @@ mod shard;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, Once};
+use std::sync::Once;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,6 +15,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::key::SessionKey;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use shard::{Record, Shard};
 
 /// Shards, each with a lock of its own, so that requests seldom wait for each other. A power of two.

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
 use crate::state::{Record, Retired, State};
 use crate::store::{Created, Deleted, Replaced, Rotated, Store, Touched, Version};
+use crate::sync::{self, Mutex};
 use crate::values::Values;
 use crate::wire::expiry::EXPIRY_KEY;
 use crate::wire::session_data::Codec;
@@ -402,5 +402,5 @@ async fn back_off(attempt: u32) {
     }
     let limit = 1_000u64 << attempt.min(5);
     let random = RandomState::new().hash_one(attempt);
-    tokio::time::sleep(Duration::from_micros(random % limit)).await;
+    sync::sleep(Duration::from_micros(random % limit)).await;
 }

@@ -5,13 +5,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::runtime::Handle;
 use tracing::warn;
 
 use crate::error::Result;
+use crate::sync;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// What a save and those who wait for it tell each other.
 #[derive(Default)]
@@ -72,12 +72,10 @@ impl Drop for Whole {
         }
         self.progress.given_up.store(true, Ordering::Relaxed);
         // Without a runtime there is no store that could answer.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = work.await {
-                    warn!(%error, "a request was given up while its session was saved, and that failed");
-                }
-            });
-        }
+        sync::spawn(async move {
+            if let Err(error) = work.await {
+                warn!(%error, "a request was given up while its session was saved, and that failed");
+            }
+        });
     }
 }

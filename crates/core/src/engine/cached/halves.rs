@@ -4,7 +4,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tracing::{debug, error};
 
 use super::form::Form;
@@ -14,6 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::key::SessionKey;
 use crate::store::{Created, Replaced, Store, Stored, Version};
+use crate::sync;
 
 /// How long a marker stands, and with it how long something that was read from the database before may still be on its
 /// way into the cache.
@@ -142,9 +142,8 @@ impl Inner {
         if !self.suspects.add(key) {
             return;
         }
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(repair(Arc::downgrade(self)))),
-            Err(_) => self.suspects.give_up(),
+        if !sync::spawn(repair(Arc::downgrade(self))) {
+            self.suspects.give_up();
         }
     }
 
@@ -195,7 +194,7 @@ impl Inner {
 /// Offers the cache markers for the sessions under suspicion until none is left, or the store is gone.
 async fn repair(store: Weak<Inner>) {
     loop {
-        tokio::time::sleep(REPAIR_EVERY).await;
+        sync::sleep(REPAIR_EVERY).await;
         let Some(inner) = store.upgrade() else { return };
         loop {
             let Some(key) = inner.suspects.next() else { return };
@@ -231,10 +230,8 @@ impl Drop for Unsettled<'_> {
             return;
         }
         self.inner.suspect(self.key);
-        if let Ok(runtime) = Handle::try_current() {
-            // At once, not only when the repair gets to it.
-            let (inner, key) = (Arc::clone(self.inner), self.key.clone());
-            runtime.spawn(async move { inner.invalidate_or_log(&key, None).await });
-        }
+        // At once, not only when the repair gets to it.
+        let (inner, key) = (Arc::clone(self.inner), self.key.clone());
+        sync::spawn(async move { inner.invalidate_or_log(&key, None).await });
     }
 }

@@ -1,10 +1,10 @@
 //! The sessions for which the cache is known to hold old data.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 use crate::key::SessionKey;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// After a long outage of the cache under load there may be many; some 10 MB of them are enough.
 const MAX: usize = 100_000;
