@@ -27,7 +27,10 @@ fn refusal(peer: Option<IpAddr>, headers: &HeaderMap) -> Option<&'static str> {
     if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
         return Some("Your request comes from another one.");
     }
-    if ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name)) {
+    if ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+    {
         return Some("Your request comes through a proxy, which may stand for any other.");
     }
     // Any site can give its own name this machine's address, and would then be of the same origin as the page.

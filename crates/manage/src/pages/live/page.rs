@@ -17,6 +17,8 @@ pub(super) const SCRIPT_PATH: &str = "/trace/live.js";
 pub(super) const SCRIPT: &str = include_str!("live.js");
 /// The page ends with the request that makes the list longer than so many bytes. The script goes on from there.
 const LONG: usize = 40_000;
+/// The script keeps as many.
+const AT_MOST: usize = 100;
 
 pub(super) async fn script() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)
@@ -39,20 +41,20 @@ pub(super) async fn page(State(live): State<Live>, Query(wanted): Query<Wanted>,
     let filter = wanted.filter(known.clone());
     live.look_for_a_moment();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (blocks, last) = {
+    let (requests, last) = {
         let kept = live.kept();
-        let mut length = 0;
-        let mut blocks = Vec::new();
-        for request in kept.latest(&filter) {
-            let block = block(request);
-            length += block.0.len();
-            blocks.push(block);
-            if length > LONG {
-                break;
-            }
-        }
-        (blocks, kept.last_change())
+        (kept.latest(&filter).take(AT_MOST).cloned().collect::<Vec<_>>(), kept.last_change())
     };
+    let mut length = 0;
+    let mut blocks = Vec::new();
+    for request in &requests {
+        let block = block(request);
+        length += block.0.len();
+        blocks.push(block);
+        if length > LONG {
+            break;
+        }
+    }
     let content = html! {
         h1 { "Live trace" }
         p.lead { "The steps of each request to this site, as they happen, the latest request first. It shows the names "
