@@ -43,6 +43,8 @@ pub use cloakroom_core::store::Store;
 pub use cloakroom_core::wire::expiry::{DateTime, Expiry};
 pub use cloakroom_core::wire::session_data::Serializer;
 pub use cloakroom_core::{Clock, ErrorKind, SessionKey, SessionSlot, Timestamp, Values};
+#[cfg(feature = "inspector")]
+pub use cloakroom_inspector as inspector;
 #[cfg(feature = "tower")]
 pub use cloakroom_tower::{SessionLayer, SessionService};
 

@@ -8,6 +8,7 @@ use cloakroom_core::engine::cached::{CacheForm, CachedStore};
 use cloakroom_core::engine::file::FileStore;
 use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{SALT, SignedCookies};
+use cloakroom_core::peek::{Peek, Records};
 use cloakroom_core::settings::{CacheBackend, CacheConfig, EngineName, Settings};
 use cloakroom_core::store::Store;
 use cloakroom_core::sweep::Turns;
@@ -25,6 +26,7 @@ struct Cache {
     store: Arc<dyn Store>,
     /// The form in which Django keeps sessions there; `None` for a cache that Django does not reach.
     codec: Option<Codec>,
+    peek: Option<Arc<dyn Peek>>,
 }
 
 /// An engine, and the cache that it keeps sessions in, alone or in front of a database.
@@ -33,29 +35,35 @@ pub(crate) struct Opened {
     pub(crate) cache: Option<Arc<dyn Store>>,
     /// Which of several nodes sweeps, where there is something to sweep.
     pub(crate) turns: Option<Arc<dyn Turns>>,
+    /// How tools look at what is kept.
+    pub(crate) records: Option<Records>,
 }
 
-/// A store, and which of the nodes that share it sweeps it.
-type Shared = (Arc<dyn Store>, Arc<dyn Turns>);
+/// A store, which of the nodes that share it sweeps it, and how tools look into it.
+type Shared = (Arc<dyn Store>, Arc<dyn Turns>, Arc<dyn Peek>);
 
 /// Opens the engine that `SESSION_ENGINE` names.
 pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
-    let (mut entries, mut sweeping) = (None, None);
+    let (mut entries, mut sweeping, mut records) = (None, None, None);
     let engine = match settings.engine() {
         EngineName::Db => {
-            let (store, turns) = database(settings, clock).await?;
+            let (store, turns, peek) = database(settings, clock).await?;
             sweeping = Some(turns);
+            records = Some(Records { peek: Some(peek), codec: settings.signed_codec() });
             Engine::Store { store, codec: settings.signed_codec() }
         }
         EngineName::Cache => {
-            let Cache { store, codec } = cache(settings, CACHE_ENGINE, clock)?;
+            let Cache { store, codec, peek } = cache(settings, CACHE_ENGINE, clock)?;
+            let codec = codec.unwrap_or_else(Codec::json);
             entries = Some(store.clone());
-            Engine::Store { store, codec: codec.unwrap_or_else(Codec::json) }
+            records = Some(Records { peek, codec: codec.clone() });
+            Engine::Store { store, codec }
         }
         EngineName::CachedDb => {
-            let (database, turns) = database(settings, clock.clone()).await?;
+            let (database, turns, peek) = database(settings, clock.clone()).await?;
             sweeping = Some(turns);
-            let Cache { store, codec } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
+            records = Some(Records { peek: Some(peek), codec: settings.signed_codec() });
+            let Cache { store, codec, .. } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
             entries = Some(store.clone());
             let form = codec.map_or(CacheForm::Private { max_age: LOCAL_MAX_AGE }, CacheForm::Django);
             CachedStore::new(settings.cache_alias(), store, form, database, settings.signed_codec(), clock)
@@ -64,6 +72,7 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
         EngineName::File => {
             let store = Arc::new(files(settings, clock)?);
             sweeping = Some(store.clone() as Arc<dyn Turns>);
+            records = Some(Records { peek: Some(store.clone()), codec: settings.signed_codec() });
             Engine::Store { store, codec: settings.signed_codec() }
         }
         EngineName::SignedCookies => Engine::SignedCookies(SignedCookies::new(
@@ -72,7 +81,7 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
             settings.cookie_name().len(),
         )),
     };
-    Ok(Opened { engine, cache: entries, turns: sweeping })
+    Ok(Opened { engine, cache: entries, turns: sweeping, records })
 }
 
 fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {
@@ -92,7 +101,7 @@ fn cache(settings: &Settings, engine: &str, clock: Clock) -> Result<Cache> {
     let opened = match &cache.backend {
         CacheBackend::LocMem => {
             let store = Arc::new(MemoryStore::with_max_entries(clock, cache.max_entries));
-            Ok(Cache { store, codec: None })
+            Ok(Cache { peek: Some(store.clone()), store, codec: None })
         }
         CacheBackend::Redis | CacheBackend::DjangoRedis => redis(cache, engine, clock),
         CacheBackend::PyMemcache | CacheBackend::PyLibMc => memcached(cache, engine, clock),
@@ -115,7 +124,7 @@ fn memcached(cache: &CacheConfig, engine: &str, clock: Clock) -> Result<Cache> {
     let options = MemcachedOptions::from_cache(cache)?;
     let codec = Some(options.codec());
     let keys = CacheKeys::new(&cache.key_prefix, cache.version, engine);
-    Ok(Cache { store: Arc::new(MemcachedStore::new(options, keys, clock)?), codec })
+    Ok(Cache { store: Arc::new(MemcachedStore::new(options, keys, clock)?), codec, peek: None })
 }
 
 #[cfg(not(feature = "memcached"))]
@@ -127,7 +136,8 @@ fn memcached(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache
 fn redis(cache: &CacheConfig, engine: &str, clock: Clock) -> Result<Cache> {
     let options = cloakroom_redis::RedisOptions::from_cache(cache, engine)?;
     let codec = Some(cloakroom_redis::codec(cache)?);
-    Ok(Cache { store: Arc::new(cloakroom_redis::RedisStore::open(options, clock)?), codec })
+    let store = Arc::new(cloakroom_redis::RedisStore::open(options, clock)?);
+    Ok(Cache { peek: Some(store.clone()), store, codec })
 }
 
 #[cfg(not(feature = "redis"))]
@@ -137,7 +147,7 @@ fn redis(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache> {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 async fn database(settings: &Settings, clock: Clock) -> Result<Shared> {
-    Ok(open_database(settings, false, clock).await?.into_store_with_turns())
+    Ok(open_database(settings, false, clock).await?.into_parts())
 }
 
 /// The database that `DATABASE_URL` names: what `cloakroom migrate` works on. A missing SQLite file is made if

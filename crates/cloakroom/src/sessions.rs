@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cloakroom_core::engine::Engine;
 use cloakroom_core::exchange::{Exchange, Policy};
+use cloakroom_core::peek::Records;
 use cloakroom_core::settings::Settings;
 use cloakroom_core::store::Store;
 use cloakroom_core::sweep::{self, Sweep};
@@ -20,6 +21,7 @@ pub struct Sessions {
     exchange: Exchange,
     settings: Arc<Settings>,
     cache: Option<Arc<dyn Store>>,
+    records: Option<Records>,
 }
 
 impl Sessions {
@@ -61,7 +63,7 @@ impl Sessions {
             opened
         } else {
             tracing::debug!("sessions: switched off by INSTALLED_APPS");
-            Opened { engine: Engine::Off, cache: None, turns: None }
+            Opened { engine: Engine::Off, cache: None, turns: None, records: None }
         };
         Self::assemble(settings, opened, clock)
     }
@@ -82,11 +84,11 @@ impl Sessions {
     /// # Errors
     /// As [`with_store`](Self::with_store).
     pub fn with_engine(settings: Settings, engine: Engine) -> Result<Self> {
-        Self::assemble(settings, Opened { engine, cache: None, turns: None }, Clock::system())
+        Self::assemble(settings, Opened { engine, cache: None, turns: None, records: None }, Clock::system())
     }
 
     fn assemble(settings: Settings, opened: Opened, clock: Clock) -> Result<Self> {
-        let Opened { engine, cache, turns } = opened;
+        let Opened { engine, cache, turns, records } = opened;
         let exchange = Exchange::new(engine, policy(&settings)?, clock, KeySource::system());
         if let (Some(interval), Some(store)) = (settings.sweep_interval(), exchange.engine().store()) {
             if tokio::runtime::Handle::try_current().is_err() {
@@ -99,7 +101,7 @@ impl Sessions {
             }
             sweep::in_background(store, turns, interval);
         }
-        Ok(Self { exchange, settings: Arc::new(settings), cache })
+        Ok(Self { exchange, settings: Arc::new(settings), cache, records })
     }
 
     /// The layer that gives every request its session.
@@ -150,6 +152,19 @@ impl Sessions {
     /// show what stands there. What is changed in it past the engine is not merged with what the engine does.
     pub fn cache(&self) -> Option<&Arc<dyn Store>> {
         self.cache.as_ref()
+    }
+
+    /// How tools look at what the engine keeps, as the settings named it; `None` for an engine of your own, and for one
+    /// that keeps nothing.
+    pub fn records(&self) -> Option<&Records> {
+        self.records.as_ref()
+    }
+
+    /// Looks into these sessions, lists and revokes them: see [`inspector`](crate::inspector).
+    #[cfg(feature = "inspector")]
+    pub fn inspector(&self) -> crate::inspector::Inspector {
+        let (engine, clock) = (self.exchange.engine().clone(), self.exchange.clock().clone());
+        crate::inspector::Inspector::new(&self.settings, engine, self.records.clone(), clock)
     }
 
     /// The settings.

@@ -14,6 +14,7 @@ mod error;
 pub mod exchange;
 pub mod json;
 mod key;
+pub mod peek;
 mod persist;
 mod session;
 pub mod settings;

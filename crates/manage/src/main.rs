@@ -37,6 +37,14 @@ enum Command {
     Migrate(commands::migrate::Args),
     /// Remove expired sessions, in batches, while the site runs on
     Clearsessions(commands::clearsessions::Args),
+    /// List sessions, or those of a user, the expired, the corrupted
+    List(commands::list::Args),
+    /// Show a session with its data
+    Show(commands::show::Args),
+    /// End a session, or all of a user
+    Revoke(commands::revoke::Args),
+    /// Count sessions: by state, by size, by when they end
+    Stats(commands::stats::Args),
     /// Look for problems in the settings
     Check(commands::check::Args),
     /// Show each setting's value, and where it came from
@@ -52,6 +60,10 @@ async fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(settings, args).await,
         Command::Migrate(args) => commands::migrate::run(settings, args).await,
         Command::Clearsessions(args) => commands::clearsessions::run(settings, args).await,
+        Command::List(args) => commands::list::run(settings, args).await,
+        Command::Show(args) => commands::show::run(settings, args).await,
+        Command::Revoke(args) => commands::revoke::run(settings, args).await,
+        Command::Stats(args) => commands::stats::run(settings, args).await,
         Command::Check(args) => commands::check::run(settings, &args),
         Command::Settings(args) => commands::settings::run(settings, &args),
     };

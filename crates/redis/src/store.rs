@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cloakroom_core::peek::Peek;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
@@ -405,6 +406,20 @@ impl Store for RedisStore {
             }
             cursor = next;
         }
+    }
+}
+
+#[async_trait]
+impl Peek for RedisStore {
+    /// With the expiry, for which the server is asked too: two round trips.
+    async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let name = self.key(key);
+        let Some(stored) = self.get(&name).await? else { return Ok(None) };
+        let left = self.count("PTTL", redis::cmd("PTTL").arg(&name)).await?;
+        // Negative: it never expires, or it went between the two answers.
+        let left = left.checked_mul(1_000).filter(|left| *left >= 0);
+        let expiry = left.and_then(|left| self.clock.now().checked_add_micros(left)).unwrap_or(Timestamp::MAX);
+        Ok(Some(Stored { expiry, ..stored }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloakroom_core::peek::Peek;
 use cloakroom_core::store::Store;
 use cloakroom_core::sweep::Turns;
 use cloakroom_core::wire::expiry::TimeZone;
@@ -99,9 +100,15 @@ impl AnySqlStore {
 
     /// The store, and who decides which of the nodes that share its database sweeps it.
     pub fn into_store_with_turns(self) -> (Arc<dyn Store>, Arc<dyn Turns>) {
+        let (store, turns, _) = self.into_parts();
+        (store, turns)
+    }
+
+    /// The store, who decides which of the nodes that share its database sweeps it, and how tools look into it.
+    pub fn into_parts(self) -> (Arc<dyn Store>, Arc<dyn Turns>, Arc<dyn Peek>) {
         each!(self, store => {
             let store = Arc::new(store);
-            (store.clone(), store)
+            (store.clone(), store.clone(), store)
         })
     }
 

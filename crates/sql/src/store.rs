@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cloakroom_core::peek::Peek;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
@@ -460,5 +461,12 @@ impl<D: Dialect> Store for SqlStore<D> {
             keys.extend(SessionKey::presented(&self.dialect.text(row, 0).map_err(|e| self.dialect.error(DOING, e))?));
         }
         Ok(keys)
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Peek for SqlStore<D> {
+    async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        self.record("look at a session", Side::Read, D::STATEMENTS.find, &[Param::Key(key.as_str())]).await
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
+use crate::peek::Peek;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use crate::sweep::{Turn, Turns, turn_in};
 use crate::wire::expiry::Lifetime;
@@ -225,5 +226,13 @@ impl Store for FileStore {
     async fn list(&self, after: Option<&SessionKey>, limit: usize) -> Result<Vec<SessionKey>> {
         let after = after.cloned();
         self.blocking(move |directory| directory.list(after.as_ref(), limit)).await
+    }
+}
+
+#[async_trait]
+impl Peek for FileStore {
+    async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let Some(path) = self.0.path_of(key) else { return Ok(None) };
+        self.blocking(move |directory| directory.read(&path)).await
     }
 }

@@ -14,6 +14,7 @@ use super::page::Page;
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::key::SessionKey;
+use crate::peek::Peek;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -228,6 +229,14 @@ impl Store for MemoryStore {
             lock(shard).keys().for_each(|key| page.offer(key));
         }
         Ok(page.finish())
+    }
+}
+
+#[async_trait]
+impl Peek for MemoryStore {
+    async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let (shard, hash) = self.shard(key);
+        Ok(shard.find(hash, key).map(|place| stored(shard.record(place))))
     }
 }
 

@@ -65,6 +65,14 @@ pub trait Format: Send + Sync + 'static {
     /// [`ErrorKind::TooLarge`] if it cannot be read for another reason.
     fn decode(&self, payload: &[u8]) -> Result<Values>;
 
+    /// As [`decode`](Self::decode), and when the payload was written, if its form says so.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
+        self.decode(payload).map(|values| (values, None))
+    }
+
     /// Whether a payload that was read is as we would write it today: not signed with a fallback secret.
     fn is_current(&self, payload: &[u8]) -> bool {
         let _ = payload;
@@ -131,6 +139,15 @@ impl Codec {
     /// [`ErrorKind::TooLarge`] if it cannot be read for another reason, a value that is no dictionary among them.
     pub fn decode(&self, payload: &[u8]) -> Result<Values> {
         self.0.decode(payload)
+    }
+
+    /// As [`decode`](Self::decode), and when the payload was written, in whole seconds, if its form says so: signed
+    /// text does.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
+        self.0.decode_dated(payload)
     }
 
     /// Whether a payload that was read is as we would write it today; if not, the next save rewrites it.
@@ -201,6 +218,10 @@ impl Format for SignedText {
 
     fn decode(&self, payload: &[u8]) -> Result<Values> {
         Ok(self.read(payload)?.0)
+    }
+
+    fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
+        self.read(payload).map(|(values, signed_at)| (values, Some(signed_at)))
     }
 
     fn is_current(&self, payload: &[u8]) -> bool {

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cloakroom::core::KeySource;
-use cloakroom::core::settings::{CacheBackend, EngineName};
+use cloakroom::core::settings::EngineName;
+use cloakroom::inspector::Access;
 use cloakroom::{Clock, Sessions, Settings};
 use tokio::net::TcpListener;
 
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Show the steps of each request at /trace, as they happen, to browsers on this machine
     #[arg(long)]
     trace: bool,
+    /// The password of the inspector, which then lets in others than those on this machine
+    #[arg(long, value_name = "PASSWORD", env = "CLOAKROOM_INSPECTOR_PASSWORD", hide_env_values = true)]
+    inspector_password: Option<String>,
 }
 
 fn parse_engine(name: &str) -> Result<EngineName, String> {
@@ -39,6 +43,10 @@ fn parse_engine(name: &str) -> Result<EngineName, String> {
 }
 
 pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {
+    let access = match &args.inspector_password {
+        Some(password) => Access::password(password)?,
+        None => Access::loopback(),
+    };
     let mut settings = Settings::loader(path);
     if let Some(engine) = args.engine {
         settings = settings.engine(engine);
@@ -62,17 +70,26 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
     }
 
     let sessions = Sessions::from_settings(settings).await?;
+    let inspector = sessions.inspector();
     let listener = TcpListener::bind(args.addr)
         .await
         .with_context(|| format!("cannot listen on {}: choose another address with --addr HOST:PORT", args.addr))?;
     let address = listener.local_addr()?;
-    println!("Sessions: {}", describe(&sessions));
+    println!("Sessions: {}", inspector.place());
+    println!(
+        "Inspector: /inspector, {}",
+        match args.inspector_password {
+            Some(_) => "for whoever knows its password",
+            None => "from this machine only; --inspector-password opens it to others",
+        }
+    );
     let live = args.trace.then(Live::new);
     if live.is_some() {
         println!("Live trace: http://{address}/trace");
     }
     println!("Listening on http://{address} - stop with Ctrl-C");
-    let site = crate::log::around(live::around(crate::site::router(&sessions), live.clone()));
+    let site = crate::site::router(&sessions).nest("/inspector", crate::pages::inspector::router(inspector, access));
+    let site = crate::log::around(live::around(site, live.clone()));
     let stop = async move {
         stopped().await;
         if let Some(live) = live {
@@ -94,30 +111,6 @@ async fn prepare(settings: &Settings, data: &Path, database: &Path) -> anyhow::R
         println!("DATABASE_URL is not set: {} was created and migrated", database.display());
     }
     Ok(())
-}
-
-fn describe(sessions: &Sessions) -> String {
-    let settings = sessions.settings();
-    if !settings.sessions_enabled() {
-        return "switched off by INSTALLED_APPS".to_owned();
-    }
-    match settings.engine() {
-        engine @ (EngineName::Db | EngineName::CachedDb) => {
-            let url = settings.database_url().map(|url| format!(", {url}")).unwrap_or_default();
-            let cache = match settings.session_cache() {
-                Some(cache) if engine.uses_cache() => format!(", behind the cache {:?}", cache.backend),
-                _ => String::new(),
-            };
-            format!("database engine{url}{cache}")
-        }
-        EngineName::Cache => match settings.session_cache().map(|cache| &cache.backend) {
-            Some(CacheBackend::Redis | CacheBackend::DjangoRedis) => "cache engine, in Redis".to_owned(),
-            Some(CacheBackend::PyMemcache | CacheBackend::PyLibMc) => "cache engine, in Memcached".to_owned(),
-            _ => "cache engine, in this process: they end with it".to_owned(),
-        },
-        EngineName::File => format!("file engine, in {}", settings.file_path().display()),
-        EngineName::SignedCookies => "signed_cookies engine, in the browser".to_owned(),
-    }
 }
 
 const KEY_FILE: &str = "secret_key";
@@ -164,27 +157,4 @@ pub(crate) async fn stopped() {
     }
     #[cfg(not(unix))]
     interrupted.await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_place_of_sessions_is_told() {
-        for (backend, location, place) in [
-            ("locmem", "", "in this process"),
-            ("redis", "redis://cache.example", "in Redis"),
-            ("django_redis", "redis://cache.example", "in Redis"),
-            ("pymemcache", "cache.example:11211", "in Memcached"),
-        ] {
-            let toml = format!(
-                "SECRET_KEY = 'of a test'\nSESSION_ENGINE = 'cache'\n\
-                 [CACHES.default]\nBACKEND = '{backend}'\nLOCATION = '{location}'"
-            );
-            let settings = Settings::builder().toml(&toml).build().expect("settings");
-            let told = describe(&Sessions::from_settings(settings).await.expect("no server is needed yet"));
-            assert!(told.starts_with("cache engine") && told.contains(place), "{backend}: {told}");
-        }
-    }
 }

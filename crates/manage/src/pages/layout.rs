@@ -6,11 +6,17 @@ use std::sync::LazyLock;
 
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 /// The pages, as the navigation lists them: where, and what they are called.
 const PAGES: &[(&str, &str)] =
-    &[("/", "Step by step"), ("/practice", "Practice"), ("/routes", "Routes"), ("/trace", "Live trace")];
+    &[
+        ("/", "Step by step"),
+        ("/practice", "Practice"),
+        ("/inspector", "Inspector"),
+        ("/trace", "Live trace"),
+        ("/routes", "Routes"),
+    ];
 
 pub(crate) const STYLE_PATH: &str = "/style.css";
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -35,17 +41,22 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 
 /// A page; `here` is its address.
 pub(crate) fn page(here: &str, title: &str, content: Markup) -> Response {
-    Html(document(here, title, content).into_string()).into_response()
+    Html(document(here, title, None, content).into_string()).into_response()
+}
+
+/// A page of the inspector, which brings a stylesheet of its own.
+pub(crate) fn framed(here: &str, title: &str, stylesheet: &str, content: &str) -> String {
+    document(here, title, Some(stylesheet), PreEscaped(content).render()).into_string()
 }
 
 /// A page that says why there is no other.
 pub(crate) fn failure(status: StatusCode, message: Markup) -> Response {
     let title = status.canonical_reason().unwrap_or("Failure");
     let content = html! { h1 { (title) } div.notice.bad role="alert" { (message) } };
-    (status, Html(document("", title, content).into_string())).into_response()
+    (status, Html(document("", title, None, content).into_string())).into_response()
 }
 
-fn document(here: &str, title: &str, content: Markup) -> Markup {
+fn document(here: &str, title: &str, stylesheet: Option<&str>, content: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,6 +67,7 @@ fn document(here: &str, title: &str, content: Markup) -> Markup {
                 title { (title) " · Cloakroom" }
                 link rel="icon" href=(PreEscaped(ICON));
                 link rel="stylesheet" href=(*STYLE_ADDRESS);
+                @if let Some(stylesheet) = stylesheet { link rel="stylesheet" href=(stylesheet); }
             }
             body {
                 a.skip href="#content" { "Skip to the content" }

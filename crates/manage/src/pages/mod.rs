@@ -4,6 +4,7 @@ mod browser;
 mod course;
 mod evidence;
 mod flow;
+pub(crate) mod inspector;
 mod layout;
 pub(crate) mod live;
 mod local;

@@ -154,7 +154,8 @@ impl Shard {
         }
     }
 
-    fn find(&self, hash: u32, key: &SessionKey) -> Option<u32> {
+    /// Where the record of a key stands, expired or not.
+    pub(super) fn find(&self, hash: u32, key: &SessionKey) -> Option<u32> {
         let mut place = *self.heads.get(self.chain(hash))?;
         while place != NONE {
             let slot = &self.slots[place as usize];

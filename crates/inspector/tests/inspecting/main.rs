@@ -1,0 +1,5 @@
+//! Sessions in memory, looked into.
+
+mod lists;
+mod pages;
+mod support;
