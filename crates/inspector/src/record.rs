@@ -1,5 +1,7 @@
 //! One session as it is found in a store.
 
+use std::fmt;
+
 use bytes::Bytes;
 use cloakroom_core::wire::expiry::{EXPIRY_KEY, ExpiryRules, Lifetime};
 use cloakroom_core::wire::session_data::Codec;
@@ -66,8 +68,8 @@ impl Record {
     }
 }
 
-/// A session with its data.
-#[derive(Clone, Debug)]
+/// A session with its data, of which `Debug` shows the size alone.
+#[derive(Clone)]
 pub struct Details {
     /// What a list shows.
     pub record: Record,
@@ -75,6 +77,12 @@ pub struct Details {
     pub values: Option<Values>,
     /// What is stored, as it is.
     pub payload: Bytes,
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Details").field("record", &self.record).field("values", &self.values).finish_non_exhaustive()
+    }
 }
 
 /// How payloads are read.

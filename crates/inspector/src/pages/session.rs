@@ -14,11 +14,11 @@ use super::list::{standing, user};
 use super::{Here, Site, bytes, moment, short, tabs};
 use crate::{Details, Named};
 
-/// So much of a value, and of all values together, is shown, in characters: a page stays light.
+/// So much of an item's name and of its value is shown, in characters.
+const NAME: usize = 100;
 const VALUE: usize = 2_000;
-const ALL_VALUES: usize = 30_000;
-/// So many items are shown.
-const ITEMS: usize = 200;
+/// No further item is shown when all come to so many bytes of HTML: a page stays light.
+const ITEMS: usize = 40_000;
 /// So much of what is stored, in bytes.
 const RAW: usize = 2_000;
 
@@ -121,31 +121,33 @@ fn shown(site: &Site, here: &Here, details: &Details, revoke: Markup) -> Markup 
 }
 
 fn data(values: &Values) -> Markup {
-    let mut left = ALL_VALUES;
-    let mut cut = |text: &str| {
-        let most = left.min(VALUE);
-        left -= most.min(text.len());
-        short(text, most)
-    };
-    html! {
-        @if values.is_empty() { p.quiet { "Nothing." } } @else {
-            table.data-items {
-                thead { tr { th scope="col" { "Item" } th scope="col" { "Value" } } }
-                tbody {
-                    @for (key, value) in values.iter().take(ITEMS) {
-                        tr {
-                            th scope="row" { (short(&key, 200)) }
-                            td {
-                                @match values.opaque_type(&key) {
-                                    Some(kind) => span.quiet { "a Python " (short(kind, 100)) ", which cannot be shown" },
-                                    None => code { (cut(value)) },
-                                }
-                            }
-                        }
+    let (mut rows, mut size, mut shown) = (Vec::new(), 0, 0);
+    for (key, value) in values.iter() {
+        if size > ITEMS {
+            break;
+        }
+        let row = html! {
+            tr {
+                th scope="row" { (short(&key, NAME)) }
+                td {
+                    @match values.opaque_type(&key) {
+                        Some(kind) => span.quiet { "a Python " (short(kind, NAME)) ", which cannot be shown" },
+                        None => code { (short(value, VALUE)) },
                     }
                 }
             }
-            @if values.len() > ITEMS { p.quiet { "And " (values.len() - ITEMS) " more." } }
+        };
+        size += row.0.len();
+        shown += 1;
+        rows.push(row);
+    }
+    html! {
+        @if rows.is_empty() { p.quiet { "Nothing." } } @else {
+            table.data-items {
+                thead { tr { th scope="col" { "Item" } th scope="col" { "Value" } } }
+                tbody { @for row in &rows { (row) } }
+            }
+            @if values.len() > shown { p.quiet { "And " (values.len() - shown) " more: " code { "cloakroom show" } " shows all." } }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `target/screenshots`.
 
 mod chromium;
+mod inspector;
 mod looks;
 mod practice;
 mod process;

@@ -1,0 +1,143 @@
+//! The inspector: an operator in one browser, a user in another.
+
+use serde_json::json;
+
+use crate::chromium::{Browser, Kind};
+use crate::site::Site;
+
+const SCRIPT: &str = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>";
+
+/// A browser that has signed in as a user of the site, with an item in the session.
+async fn signed_in(site: &Site, user: &str, item: &str) -> Option<Browser> {
+    let browser = Browser::open(Kind::default()).await?;
+    browser.go(&site.url(&format!("/login?u={user}"))).await;
+    let value = json!(item).to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    browser.go(&site.url(&format!("/set?k=item&v={value}"))).await;
+    Some(browser)
+}
+
+#[tokio::test]
+async fn a_user_is_signed_out_while_active_in_another_browser() {
+    let site = Site::start(&[]);
+    let Some(user) = signed_in(&site, "7", "x").await else { return };
+    let other = signed_in(&site, "8", "x").await.expect("a browser");
+    let operator = Browser::open(Kind::default()).await.expect("a browser");
+    operator.go(&site.url("/inspector")).await;
+    assert_eq!(operator.count(".sessions tbody tr").await, 2);
+    assert_eq!(operator.text("nav [aria-current]").await, "Inspector");
+    operator.fill("[name=user]", "7").await;
+    operator.choose("[name=show]", "live").await;
+    operator.press(".filters button").await;
+    assert_eq!(operator.count(".sessions tbody tr").await, 1);
+    operator.press(".sessions tbody th a").await;
+    let shown = operator.text("main").await;
+    assert!(shown.contains("_auth_user_id") && shown.contains("live"), "{shown}");
+    operator.picture("inspector-session").await;
+
+    // The key is nowhere: not on the page, not in its address.
+    user.go(&site.url("/all")).await;
+    let all = user.text("body").await;
+    let key = all.split("\"key\":\"").nth(1).expect("a key").split('"').next().expect("a key").to_owned();
+    let here = operator.script("return location.href + document.documentElement.outerHTML").await.to_string();
+    assert!(here.contains(&key[..4]) && !here.contains(&key[..5]), "{here}");
+
+    operator.press("a[href$='/revoke']").await;
+    operator.picture("inspector-revoke").await;
+    user.go(&site.url("/whoami")).await;
+    assert!(user.text("body").await.contains(r#""user":"7""#), "asking is not revoking");
+    operator.press("form[action$='/revoke'] button").await;
+    assert!(operator.text(".notice").await.starts_with("The session was revoked"));
+    user.go(&site.url("/whoami")).await;
+    assert!(user.text("body").await.contains(r#""user":null"#), "the user is still signed in");
+    other.go(&site.url("/whoami")).await;
+    assert!(other.text("body").await.contains(r#""user":"8""#), "another user was signed out");
+
+    // All of a user, who is back.
+    user.go(&site.url("/login?u=8")).await;
+    operator.go(&site.url("/inspector?user=8")).await;
+    assert_eq!(operator.count(".sessions tbody tr").await, 2);
+    operator.press("form[action$='/user/revoke'] button").await;
+    operator.press("form[action$='/user/revoke'] button").await;
+    assert!(operator.text(".notice").await.starts_with("2 sessions were revoked"));
+    for browser in [user, other] {
+        browser.go(&site.url("/whoami")).await;
+        assert!(browser.text("body").await.contains(r#""user":null"#));
+        browser.close().await;
+    }
+    // Looking has made no session for the operator.
+    operator.go(&site.url("/inspector")).await;
+    assert_eq!(operator.count(".sessions tbody tr").await, 0);
+    operator.close().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_text_on_every_page() {
+    let site = Site::start(&[]);
+    let Some(user) = signed_in(&site, "%3Cscript%3Ewindow.hacked%20=%201%3C/script%3E", SCRIPT).await else { return };
+    user.go(&site.url("/inspector")).await;
+    let pages = user.script("return [...document.querySelectorAll('.tabs a, .sessions a')].map(a => a.href)").await;
+    let mut pages: Vec<String> = serde_json::from_value(pages).expect("addresses");
+    pages.push(format!("{}/revoke", pages.last().expect("a session")));
+    assert_eq!(pages.len(), 4);
+    for page in pages {
+        user.go(&page).await;
+        let found =
+            user.script("return [window.hacked === undefined, document.scripts.length, document.images.length]");
+        assert_eq!(found.await, json!([true, 0, 0]), "{page}");
+    }
+    user.go(&site.url("/inspector")).await;
+    user.press(".sessions tbody th a").await;
+    assert!(user.text(".data-items").await.contains("<script>window.hacked = 1</script>"));
+    user.picture("inspector-markup").await;
+    user.close().await;
+}
+
+#[tokio::test]
+async fn the_inspector_needs_no_script_and_fits_a_phone() {
+    let site = Site::start(&[]);
+    let Some(user) = signed_in(&site, "7", &"wide".repeat(200)).await else { return };
+    user.go(&site.url("/login?u=7")).await;
+    user.close().await;
+    let kind = Kind { without_script: true, phone: true, ..Kind::default() };
+    let browser = Browser::open(kind).await.expect("a browser");
+    let fits = async |name: &str| {
+        let script = "return [innerWidth, document.documentElement.scrollWidth,
+            [...document.body.querySelectorAll('*')].filter(e => e.checkVisibility() && !e.closest('.said, .skip')
+                && e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.outerHTML.slice(0, 200))]";
+        assert_eq!(browser.script(script).await, json!([360, 360, []]), "{name}");
+        browser.picture(name).await;
+    };
+    browser.go(&site.url("/inspector?user=7")).await;
+    fits("phone-inspector").await;
+    browser.go(&site.url("/inspector/stats")).await;
+    fits("phone-inspector-stats").await;
+    browser.go(&site.url("/inspector")).await;
+    browser.press(".sessions tbody th a").await;
+    fits("phone-inspector-session").await;
+    browser.press("a[href$='/revoke']").await;
+    fits("phone-inspector-revoke").await;
+    browser.press("form[action$='/revoke'] button").await;
+    assert!(browser.text(".notice").await.starts_with("The session was revoked"));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_inspector_is_dark_in_the_dark_and_loads_nothing_from_elsewhere() {
+    for (dark, name) in [(true, "dark"), (false, "light")] {
+        let site = Site::start(&[]);
+        let Some(user) = signed_in(&site, "7", "x").await else { return };
+        user.close().await;
+        let browser = Browser::open(Kind { dark, ..Kind::default() }).await.expect("a browser");
+        for (path, page) in [("/inspector", "inspector"), ("/inspector/stats", "inspector-stats")] {
+            browser.go(&site.url(path)).await;
+            let brightness = "const sum = p => getComputedStyle(document.body)[p].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0);
+                return sum('color') > sum('backgroundColor')";
+            assert_eq!(browser.script(brightness).await, json!(dark), "{path}");
+            let loaded =
+                "return performance.getEntriesByType('resource').map(e => new URL(e.name).origin === location.origin)";
+            assert_eq!(browser.script(loaded).await, json!([true, true]), "{path}: the two stylesheets");
+            browser.picture(&format!("{name}-{page}")).await;
+        }
+        browser.close().await;
+    }
+}
