@@ -1,5 +1,8 @@
 //! The inspector: an operator in one browser, a user in another.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use crate::chromium::{Browser, Kind};
@@ -14,6 +17,16 @@ async fn signed_in(site: &Site, user: &str, item: &str) -> Option<Browser> {
     let value = json!(item).to_string().bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     browser.go(&site.url(&format!("/set?k=item&v={value}"))).await;
     Some(browser)
+}
+
+/// Visits a page as somebody new.
+fn visit(site: &Site, path: &str) {
+    let address = site.url("");
+    let mut stream = TcpStream::connect(address.trim_start_matches("http://")).expect("the site listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
 }
 
 #[tokio::test]
@@ -124,10 +137,16 @@ async fn the_inspector_needs_no_script_and_fits_a_phone() {
 #[tokio::test]
 async fn the_inspector_is_dark_in_the_dark_and_loads_nothing_from_elsewhere() {
     for (dark, name) in [(true, "dark"), (false, "light")] {
+        let Some(browser) = Browser::open(Kind { dark, ..Kind::default() }).await else { return };
         let site = Site::start(&[]);
-        let Some(user) = signed_in(&site, "7", "x").await else { return };
-        user.close().await;
-        let browser = Browser::open(Kind { dark, ..Kind::default() }).await.expect("a browser");
+        for path in ["/login?u=7", "/login?u=42", "/login?u=7", "/login?u=1815", "/incr?k=visits", "/bulk?n=3&size=900"]
+        {
+            visit(&site, path);
+        }
+        for seconds in [900, 14_400, 50_000, 200_000, 500_000] {
+            visit(&site, &format!("/expiry?s={seconds}"));
+        }
+        browser.resize(1280, 820).await;
         for (path, page) in [("/inspector", "inspector"), ("/inspector/stats", "inspector-stats")] {
             browser.go(&site.url(path)).await;
             let brightness = "const sum = p => getComputedStyle(document.body)[p].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0);
