@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloakroom_core::peek::Peek;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
@@ -410,7 +409,7 @@ impl Store for RedisStore {
 }
 
 #[async_trait]
-impl Peek for RedisStore {
+impl cloakroom_core::peek::Peek for RedisStore {
     /// With the expiry, for which the server is asked too: two round trips.
     async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let name = self.key(key);

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloakroom_core::peek::Peek;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
@@ -465,7 +464,7 @@ impl<D: Dialect> Store for SqlStore<D> {
 }
 
 #[async_trait]
-impl<D: Dialect> Peek for SqlStore<D> {
+impl<D: Dialect> cloakroom_core::peek::Peek for SqlStore<D> {
     async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
         self.record("look at a session", Side::Read, D::STATEMENTS.find, &[Param::Key(key.as_str())]).await
     }

@@ -106,13 +106,30 @@ async fn what_is_stored_is_text_on_every_page() {
 }
 
 #[tokio::test]
-async fn the_inspector_needs_no_script_and_fits_a_phone() {
+async fn the_inspector_needs_no_script() {
     let site = Site::start(&[]);
-    let Some(user) = signed_in(&site, "7", &"wide".repeat(200)).await else { return };
-    user.go(&site.url("/login?u=7")).await;
-    user.close().await;
-    let kind = Kind { without_script: true, phone: true, ..Kind::default() };
-    let browser = Browser::open(kind).await.expect("a browser");
+    visit(&site, "/login?u=7");
+    visit(&site, "/login?u=8");
+    let Some(browser) = Browser::open(Kind { without_script: true, ..Kind::default() }).await else { return };
+    browser.go(&site.url("/inspector/stats")).await;
+    assert!(browser.text(".facts").await.contains("2, 2 of them with a user"));
+    browser.press(".tabs li:first-child a").await;
+    browser.fill("[name=user]", "7").await;
+    browser.press(".filters button").await;
+    browser.press(".sessions tbody th a").await;
+    browser.press("a[href$='/revoke']").await;
+    browser.press("form[action$='/revoke'] button").await;
+    assert!(browser.text(".notice").await.starts_with("The session was revoked"));
+    assert_eq!(browser.count(".sessions tbody tr").await, 1);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_inspector_fits_a_phone() {
+    let site = Site::start(&[]);
+    visit(&site, &format!("/set?k={}&v=%22{}%22", "wide".repeat(20), "wide".repeat(200)));
+    visit(&site, &format!("/login?u={}", "7".repeat(50)));
+    let Some(browser) = Browser::open(Kind { phone: true, ..Kind::default() }).await else { return };
     let fits = async |name: &str| {
         let script = "return [innerWidth, document.documentElement.scrollWidth,
             [...document.body.querySelectorAll('*')].filter(e => e.checkVisibility() && !e.closest('.said, .skip')
@@ -120,13 +137,17 @@ async fn the_inspector_needs_no_script_and_fits_a_phone() {
         assert_eq!(browser.script(script).await, json!([360, 360, []]), "{name}");
         browser.picture(name).await;
     };
-    browser.go(&site.url("/inspector?user=7")).await;
+    browser.go(&site.url(&format!("/inspector?user={}", "7".repeat(50)))).await;
+    fits("phone-inspector-user").await;
+    browser.go(&site.url("/inspector")).await;
     fits("phone-inspector").await;
     browser.go(&site.url("/inspector/stats")).await;
     fits("phone-inspector-stats").await;
-    browser.go(&site.url("/inspector")).await;
-    browser.press(".sessions tbody th a").await;
-    fits("phone-inspector-session").await;
+    for place in 1..=2 {
+        browser.go(&site.url("/inspector")).await;
+        browser.press(&format!(".sessions tbody tr:nth-child({place}) th a")).await;
+        fits(&format!("phone-inspector-session-{place}")).await;
+    }
     browser.press("a[href$='/revoke']").await;
     fits("phone-inspector-revoke").await;
     browser.press("form[action$='/revoke'] button").await;
