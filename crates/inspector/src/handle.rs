@@ -61,6 +61,14 @@ impl fmt::Display for Handle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoHandle;
 
+impl fmt::Display for NoHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this is no handle of a session, such as abcd-Xq3vK0Zr9bT2mW1y")
+    }
+}
+
+impl std::error::Error for NoHandle {}
+
 impl FromStr for Handle {
     type Err = NoHandle;
 

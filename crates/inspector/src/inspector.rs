@@ -181,6 +181,8 @@ impl Inspector {
         let payload = key.as_str().to_owned().into();
         let handle = self.handle(&key);
         let mut details = self.0.reader.read(key, handle, payload, None, self.now());
+        // What is stored is the key here, and a key is shown by nobody.
+        details.payload = Default::default();
         if let (Some(saved), None) = (details.record.saved, details.record.expiry) {
             let item = details.values.as_ref().and_then(|values| values.get_raw(EXPIRY_KEY));
             if let Ok(end) = self.0.reader.rules.expires_at(item, saved) {
@@ -223,7 +225,7 @@ impl Inspector {
             Deleted::Deleted => true,
             Deleted::Gone | Deleted::Conflict(_) => false,
         };
-        tracing::info!(key = %record.masked(), user = record.user, deleted, "inspector: a session is revoked");
+        tracing::info!(key = %record.masked(), deleted, "inspector: a session is revoked");
         Ok(deleted)
     }
 }

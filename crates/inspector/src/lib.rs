@@ -16,7 +16,7 @@ mod scan;
 mod stats;
 
 pub use cloakroom_core::peek::Records;
-pub use handle::Handle;
+pub use handle::{Handle, NoHandle};
 pub use inspector::{Inspector, Named};
 pub use pages::{Access, Page, Pages};
 pub use record::{Details, Record, State};

@@ -30,7 +30,6 @@ pub use frame::Page;
 /// The inspector as pages: a router to be mounted where its operators look for it.
 ///
 /// ```
-/// # use cloakroom_core::{Clock, Settings, engine::Engine};
 /// # use cloakroom_inspector::{Access, Inspector, Pages};
 /// # fn mount(inspector: Inspector) -> axum::Router {
 /// let pages = Pages::new(inspector, Access::loopback());

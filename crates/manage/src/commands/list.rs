@@ -29,14 +29,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Go on after this session
-    #[arg(long, value_name = "HANDLE", value_parser = parse_handle)]
+    #[arg(long, value_name = "HANDLE")]
     after: Option<Handle>,
     #[command(flatten)]
     look: Look,
-}
-
-fn parse_handle(text: &str) -> Result<Handle, String> {
-    text.parse().map_err(|_| "this is no handle: those are in the list, such as abcd-Xq3vK0Zr9bT2mW1y".to_owned())
 }
 
 pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitCode> {

@@ -4,13 +4,18 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
 use cloakroom::core::settings::SettingsBuilder;
 use cloakroom::core::store::{Replaced, Version};
 use cloakroom::django::{Auth, User};
+use cloakroom::inspector::{Access, Pages};
 use cloakroom::{Clock, Session, SessionKey, Sessions, Settings, Timestamp};
 use cloakroom_test_servers::{Kind, shared};
 use serde_json::Value;
 use tempfile::TempDir;
+use tower::ServiceExt;
 
 /// A site's settings, for the site and for the command.
 struct Site {
@@ -255,6 +260,39 @@ async fn memcached_cannot_list_but_a_key_is_enough() {
     let shown = site.json(&["show", key.as_str()]);
     assert_eq!((field(&shown, "user"), field(&shown, "state")), ("7".into(), "live".into()), "{shown}");
     assert_eq!(site.json(&["revoke", key.as_str(), "--yes"])["revoked"], 1);
+    assert!(!site.is_live(&key).await);
+}
+
+#[tokio::test]
+async fn the_pages_find_by_its_key_what_memcached_cannot_list() {
+    let Some(server) = shared(Kind::Memcached) else { return };
+    let prefix = cloakroom::core::KeySource::system().draw().unwrap();
+    let site = Site::new("cache", |_| vec![("CACHE_URL", format!("{}?key_prefix={}", server.url(), prefix.as_str()))]);
+    let site = site.await;
+    let key = site.log_in(7, "x").await;
+    let pages: Router = Pages::new(site.sessions.inspector(), Access::behind_own_check()).into_router();
+    let mut cookie = String::new();
+    let mut send = async |method: &str, path: &str, form: String| {
+        let request = Request::builder().method(method).uri(path).header("cookie", &cookie);
+        let request =
+            request.header("content-type", "application/x-www-form-urlencoded").body(Body::from(form)).unwrap();
+        let response = pages.clone().oneshot(request).await.unwrap();
+        if let Some(set) = response.headers().get("set-cookie") {
+            cookie = set.to_str().unwrap().split(';').next().unwrap().to_owned();
+        }
+        assert_eq!(response.status(), 200);
+        String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+    };
+    for path in ["/stats", "/"] {
+        assert!(send("GET", path, String::new()).await.contains("Memcached cannot list what it keeps"), "{path}");
+    }
+    let page = send("GET", "/", String::new()).await;
+    let token = page.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let form = || format!("key={}&token={token}", key.as_str());
+    let page = send("POST", "/find", form()).await;
+    assert!(page.contains("_auth_user_id") && !page.contains(&key.as_str()[..5]), "{page}");
+    assert!(site.is_live(&key).await);
+    assert!(send("POST", "/find/revoke", form()).await.contains("The session is over"));
     assert!(!site.is_live(&key).await);
 }
 
