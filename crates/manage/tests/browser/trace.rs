@@ -35,7 +35,7 @@ async fn the_steps_of_another_client_arrive_as_they_happen() {
     let told = browser.until("#requests > li:first-child", "GET /set 200").await;
     assert!(told.contains("item=<script>window.hacked=1</script>") && told.contains("save: replace"), "{told}");
     site.visit("/cycle", &second);
-    browser.until("#request-3", "the old record is deleted").await;
+    browser.until("#request-3", "save: rotated").await;
     site.visit("/noop", "");
     browser.until("#request-4", "GET /noop 200").await;
     browser.picture("trace").await;
@@ -130,7 +130,7 @@ async fn a_phone_shows_it_in_the_dark_too() {
         fits(&browser).await;
         let session = site.visit(&format!("/set?k={}&v=1", "long".repeat(50)), "");
         site.visit("/cycle", &session);
-        browser.until("#request-2", "the old record is deleted").await;
+        browser.until("#request-2", "save: rotated").await;
         fits(&browser).await;
         browser.picture(if dark { "phone-trace-dark" } else { "phone-trace" }).await;
         browser.close().await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cloakroom_model::engine::cached::{CacheForm, CachedStore};
 use cloakroom_model::engine::memory::MemoryStore;
 use cloakroom_model::exchange::Exchange;
-use cloakroom_model::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_model::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_model::wire::session_data::Codec;
 use cloakroom_model::wire::signing::Secrets;
 use cloakroom_model::{Error, ErrorKind, Result, SessionKey, Timestamp};
@@ -62,6 +62,17 @@ impl Store for Flaky {
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         self.call(self.cache.delete(key, version)).await
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        self.call(self.cache.rotate(old, version, new, payload, expiry)).await
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {

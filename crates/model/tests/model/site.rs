@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cloakroom_model::engine::Engine;
 use cloakroom_model::engine::memory::MemoryStore;
 use cloakroom_model::exchange::{Answer, Exchange, Policy};
-use cloakroom_model::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
+use cloakroom_model::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_model::wire::cookie::{CookieAttributes, CookieWriter};
 use cloakroom_model::wire::expiry::ExpiryRules;
 use cloakroom_model::wire::session_data::Codec;
@@ -69,6 +69,17 @@ impl Store for Far {
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         self.travel(self.0.delete(key, version)).await
+    }
+
+    async fn rotate(
+        &self,
+        old: &SessionKey,
+        version: &Version,
+        new: &SessionKey,
+        payload: Bytes,
+        expiry: Timestamp,
+    ) -> Result<Rotated> {
+        self.travel(self.0.rotate(old, version, new, payload, expiry)).await
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {

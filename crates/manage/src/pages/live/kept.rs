@@ -210,7 +210,7 @@ impl Kept {
 
 /// Whether a field holds a masked key.
 pub(super) fn is_key(field: &str) -> bool {
-    matches!(field, "key" | "new")
+    matches!(field, "key" | "new" | "old")
 }
 
 fn find(requests: &mut VecDeque<Request>, number: u64) -> Option<&mut Request> {
