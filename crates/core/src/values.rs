@@ -31,9 +31,17 @@ pub struct Values(
 
 #[derive(Clone, Default)]
 struct Table {
-    /// The text that was parsed; ASCII.
-    source: String,
+    /// The text that was parsed; ASCII. Bytes, so that only what is asked for is looked at again.
+    source: Vec<u8>,
     entries: Vec<Entry>,
+    /// The [`mark`] of each key: nearly every key that is looked for in vain has another mark than all that are there.
+    marks: u64,
+}
+
+/// One bit of 64 for a key.
+fn mark(key: &[u8]) -> u64 {
+    let (first, last) = (key.first().copied().unwrap_or(0), key.last().copied().unwrap_or(0));
+    1 << ((usize::from(first) + 5 * usize::from(last) + 11 * key.len()) % 64)
 }
 
 #[derive(Clone)]
@@ -53,12 +61,23 @@ pub(crate) enum Text {
     Opaque(Arc<str>),
 }
 
+fn ascii(source: &[u8]) -> &str {
+    std::str::from_utf8(source).expect("the source is ASCII")
+}
+
 impl Text {
-    fn get<'a>(&'a self, source: &'a str) -> &'a str {
+    fn get<'a>(&'a self, source: &'a [u8]) -> &'a str {
         match self {
-            Self::Source(span) => &source[span.clone()],
+            Self::Source(span) => ascii(&source[span.clone()]),
             Self::Own(text) => text,
             Self::Opaque(_) => "null",
+        }
+    }
+
+    fn bytes<'a>(&'a self, source: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Source(span) => &source[span.clone()],
+            other => other.get(source).as_bytes(),
         }
     }
 
@@ -73,52 +92,72 @@ impl Text {
     }
 }
 
-impl Table {
-    fn position(&self, key: &str) -> Option<usize> {
-        position(&self.entries, &self.source, key)
+impl Entry {
+    /// Where the source holds the item as we would write it: `"key":value`.
+    fn in_source(&self, source: &[u8]) -> Option<Range<usize>> {
+        let (Text::Source(key), Text::Source(value)) = (&self.key, &self.value) else { return None };
+        let start = key.start.checked_sub(1)?;
+        let spelled = source[start] == b'"' && value.start == key.end + 2 && source[key.end..value.start] == *b"\":";
+        spelled.then_some(start..value.end)
     }
 }
 
-fn position(entries: &[Entry], source: &str, key: &str) -> Option<usize> {
-    entries.iter().position(|entry| entry.key.is(source.as_bytes(), key.as_bytes()))
+impl Table {
+    fn position(&self, key: &str) -> Option<usize> {
+        if self.marks & mark(key.as_bytes()) == 0 {
+            return None;
+        }
+        position(&self.entries, &self.source, key.as_bytes())
+    }
+}
+
+fn position(entries: &[Entry], source: &[u8], key: &[u8]) -> Option<usize> {
+    entries.iter().position(|entry| entry.key.is(source, key))
 }
 
 /// Gathers the entries of a dictionary whose text is `source`.
 struct Gatherer<'a> {
-    source: &'a str,
+    source: &'a [u8],
     entries: Vec<Entry>,
-    places: HashMap<String, usize>,
+    marks: u64,
+    places: HashMap<Vec<u8>, usize>,
 }
 
 impl<'a> Gatherer<'a> {
-    fn new(source: &'a str, capacity: usize) -> Self {
-        Self { source, entries: Vec::with_capacity(capacity), places: HashMap::new() }
+    fn new(source: &'a [u8], capacity: usize) -> Self {
+        Self { source, entries: Vec::with_capacity(capacity), marks: 0, places: HashMap::new() }
     }
 
     /// Adds an entry; of a repeated key, the first place and the last value count.
     fn push(&mut self, key: Range<usize>, plain: bool, value: Text) {
-        let text = &self.source[key.clone()];
-        let text = if plain { Cow::Borrowed(text) } else { json::canonical(text) };
-        if let Some(place) = self.place(&text) {
+        let source = self.source;
+        let own = match plain {
+            true => None,
+            false => match json::canonical(ascii(&source[key.clone()])) {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(text) => Some(text),
+            },
+        };
+        let text = own.as_ref().map_or(&source[key.clone()], |text| text.as_bytes());
+        if let Some(place) = self.place(text) {
             self.entries[place].value = value;
             return;
         }
-        let key = match text {
-            Cow::Borrowed(_) => Text::Source(key),
-            Cow::Owned(text) => Text::Own(text.into()),
-        };
+        let key = own.map_or(Text::Source(key), |text| Text::Own(text.into()));
         self.entries.push(Entry { key, value });
     }
 
     /// Where a key stands already. If it does not, it is taken to stand next.
-    fn place(&mut self, key: &str) -> Option<usize> {
+    fn place(&mut self, key: &[u8]) -> Option<usize> {
         let next = self.entries.len();
+        let seen = self.marks & mark(key) != 0;
+        self.marks |= mark(key);
         if next < SMALL {
-            return position(&self.entries, self.source, key);
+            return if seen { position(&self.entries, self.source, key) } else { None };
         }
         if self.places.is_empty() {
             let known = self.entries.iter().enumerate();
-            self.places.extend(known.map(|(at, entry)| (entry.key.get(self.source).to_owned(), at)));
+            self.places.extend(known.map(|(at, entry)| (entry.key.get(self.source).into(), at)));
         }
         let place = self.places.get(key).copied();
         if place.is_none() {
@@ -129,8 +168,8 @@ impl<'a> Gatherer<'a> {
 }
 
 impl Values {
-    fn source(&self) -> &str {
-        self.0.as_deref().map_or("", |table| &table.source)
+    fn source(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], |table| &table.source)
     }
 
     fn entries(&self) -> &[Entry] {
@@ -155,30 +194,35 @@ impl Values {
     /// # Errors
     /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, or another value than an object.
     pub fn parse(json: Vec<u8>) -> Result<Self> {
-        Self::parse_ascii(json::ascii_from_latin1(json))
+        // As nearly all are.
+        if json.is_ascii() {
+            return Self::parse_ascii(Some(json));
+        }
+        Self::parse_ascii(json::ascii_from_latin1(json).map(String::into_bytes))
     }
 
     /// As [`parse`](Self::parse) for what was written and is read as UTF-8.
     pub(crate) fn parse_utf8(json: Vec<u8>) -> Result<Self> {
-        Self::parse_ascii(json::ascii_from_utf8(json))
+        Self::parse_ascii(json::ascii_from_utf8(json).map(String::into_bytes))
     }
 
-    fn parse_ascii(source: Option<String>) -> Result<Self> {
+    fn parse_ascii(source: Option<Vec<u8>>) -> Result<Self> {
         let source = source.ok_or_else(|| {
             Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
         })?;
         let mut gatherer = Gatherer::new(&source, 16);
         json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, Text::Source(value)))?;
-        let entries = gatherer.entries;
-        Ok(Self(Some(Arc::new(Table { source, entries }))))
+        let Gatherer { entries, marks, .. } = gatherer;
+        Ok(Self(Some(Arc::new(Table { source, entries, marks }))))
     }
 
     /// Puts a dictionary together: the places of its keys in `source`, and its values.
     pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
+        let source = source.into_bytes();
         let mut gatherer = Gatherer::new(&source, spans.len());
         spans.into_iter().for_each(|(key, value)| gatherer.push(key, false, value));
-        let entries = gatherer.entries;
-        Self(Some(Arc::new(Table { source, entries })))
+        let Gatherer { entries, marks, .. } = gatherer;
+        Self(Some(Arc::new(Table { source, entries, marks })))
     }
 
     /// Checks that no item is opaque, as every writer of a stored form has to do first.
@@ -210,15 +254,36 @@ impl Values {
     }
 
     fn write_text(&self, out: &mut Vec<u8>) {
-        let length: usize = self.iter_escaped().map(|(key, value)| key.len() + value.len() + 4).sum();
-        out.reserve(length + 2);
+        let source = self.source();
+        out.reserve(source.len() + 64);
         out.push(b'{');
-        for (at, (key, value)) in self.iter_escaped().enumerate() {
-            out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(b"\":");
-            out.extend_from_slice(value.as_bytes());
+        // Where neighbours stand in the source as we would write them, all of them are copied at once.
+        let mut run = 0..0;
+        for entry in self.entries() {
+            let item = entry.in_source(source);
+            if let Some(item) = &item
+                && run.end + 1 == item.start
+                && !run.is_empty()
+                && source[run.end] == b','
+            {
+                run.end = item.end;
+                continue;
+            }
+            out.extend_from_slice(&source[std::mem::take(&mut run)]);
+            if out.last() != Some(&b'{') {
+                out.push(b',');
+            }
+            match item {
+                Some(item) => run = item,
+                None => {
+                    out.push(b'"');
+                    out.extend_from_slice(entry.key.bytes(source));
+                    out.extend_from_slice(b"\":");
+                    out.extend_from_slice(entry.value.bytes(source));
+                }
+            }
         }
+        out.extend_from_slice(&source[run]);
         out.push(b'}');
     }
 
@@ -238,7 +303,24 @@ impl Values {
 
     /// As [`get_raw`](Self::get_raw), but an opaque item is an error of [`ErrorKind::Type`].
     pub(crate) fn readable(&self, key: &str) -> Result<Option<&str>> {
-        let Some(at) = self.position(&escaped(key)) else { return Ok(None) };
+        self.readable_escaped(key, &escaped(key))
+    }
+
+    /// As [`readable`](Self::readable) for a key that needs no escape.
+    pub(crate) fn readable_plain(&self, key: &str) -> Result<Option<&str>> {
+        self.readable_escaped(key, key)
+    }
+
+    /// Whether this and `other` are clones, and neither was changed since.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(table), Some(other)) => Arc::ptr_eq(table, other),
+            (table, other) => table.is_none() && other.is_none(),
+        }
+    }
+
+    fn readable_escaped(&self, key: &str, escaped: &str) -> Result<Option<&str>> {
+        let Some(at) = self.position(escaped) else { return Ok(None) };
         match &self.entries()[at].value {
             Text::Opaque(type_name) => Err(Error::new(
                 ErrorKind::Type,
@@ -297,7 +379,10 @@ impl Values {
         let table = self.table();
         match table.position(key) {
             Some(at) => table.entries[at].value = value,
-            None => table.entries.push(Entry { key: Text::Own(key.into()), value }),
+            None => {
+                table.marks |= mark(key.as_bytes());
+                table.entries.push(Entry { key: Text::Own(key.into()), value });
+            }
         }
     }
 
@@ -307,7 +392,7 @@ impl Values {
         let table = self.table();
         Some(match table.entries.remove(at).value {
             Text::Own(text) => RawJson::from_shared(text),
-            Text::Source(span) => RawJson::from_valid(&table.source[span]),
+            source @ Text::Source(_) => RawJson::from_valid(source.get(&table.source)),
             Text::Opaque(_) => RawJson::from_valid("null"),
         })
     }

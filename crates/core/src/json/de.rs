@@ -103,8 +103,12 @@ impl<'de> Reader<'de> {
 
     /// The text of the next value, which is consumed.
     fn raw(&mut self) -> Result<&'de str, Mismatch> {
-        self.peek();
-        let end = scan::value_end(self.text, self.at).map_err(|_| Mismatch::malformed())?;
+        let first = self.peek();
+        let end = match self.text.as_bytes() {
+            // The text is this one value and nothing else, so that it need not be looked at again.
+            [.., b'!'..=u8::MAX] if self.at == 0 && !matches!(first, b'[' | b'{') => self.text.len(),
+            _ => scan::value_end(self.text, self.at).map_err(|_| Mismatch::malformed())?,
+        };
         let raw = &self.text[self.at..end];
         self.at = end;
         Ok(raw)

@@ -23,23 +23,25 @@ impl From<Fault> for Error {
 
 /// Checks that the text is one JSON value, with nothing but white space around it.
 pub(crate) fn validate(text: &str) -> Result<(), Fault> {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
+    let mut scanner = Scanner::new(text.as_bytes(), 0);
     scanner.space();
-    scanner.value()?;
-    scanner.end()
+    let outcome = scanner.value().and_then(|()| scanner.end());
+    outcome.map_err(|Faulty| scanner.fault)
 }
 
 /// Where a number that starts the text ends; the whole text must be it.
 pub(crate) fn validate_number(text: &str) -> bool {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
+    let mut scanner = Scanner::new(text.as_bytes(), 0);
     matches!(scanner.peek(), Some(b'-' | b'0'..=b'9')) && scanner.number().is_ok() && scanner.at == text.len()
 }
 
 /// Where a value ends that starts at `start` in valid text.
 pub(crate) fn value_end(text: &str, start: usize) -> Result<usize, Fault> {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: start };
-    scanner.value()?;
-    Ok(scanner.at)
+    let mut scanner = Scanner::new(text.as_bytes(), start);
+    match scanner.value() {
+        Ok(()) => Ok(scanner.at),
+        Err(Faulty) => Err(scanner.fault),
+    }
 }
 
 /// A key's place between its quotation marks, and whether all of it is plain: it needs no escape and has none.
@@ -49,33 +51,9 @@ pub(crate) struct Key {
 }
 
 /// Calls `entry` with each key and the place of its value, for ASCII text that is an object.
-pub(crate) fn split_object(text: &str, mut entry: impl FnMut(Key, Range<usize>)) -> Result<(), Fault> {
-    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
-    scanner.space();
-    scanner.expect(b'{', "an object was expected")?;
-    scanner.space();
-    if scanner.peek() == Some(b'}') {
-        scanner.at += 1;
-        return scanner.end();
-    }
-    loop {
-        let key = scanner.key()?;
-        let start = scanner.at;
-        scanner.value()?;
-        entry(key, start..scanner.at);
-        scanner.space();
-        match scanner.peek() {
-            Some(b',') => {
-                scanner.at += 1;
-                scanner.space();
-            }
-            Some(b'}') => {
-                scanner.at += 1;
-                return scanner.end();
-            }
-            _ => return scanner.fault("`,` or `}` was expected"),
-        }
-    }
+pub(crate) fn split_object(text: &[u8], entry: impl FnMut(Key, Range<usize>)) -> Result<(), Fault> {
+    let mut scanner = Scanner::new(text, 0);
+    scanner.object(entry).map_err(|Faulty| scanner.fault)
 }
 
 /// The kind of a value, for messages, from its valid text.
@@ -90,54 +68,87 @@ pub(crate) fn kind_of(raw: &str) -> &'static str {
     }
 }
 
+/// That there is a [`Fault`], which stands in the scanner: so what every step returns fits into a register.
+struct Faulty;
+
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    fault: Fault,
 }
 
 /// The containers around the present place, one bit each: set for an object.
 struct Nesting {
-    bits: [u64; MAX_DEPTH / 64 + 1],
+    /// The innermost ones, the very innermost lowest: up to 64, which is all there ever are in what people store.
+    inner: u64,
+    outer: Vec<u64>,
     depth: usize,
 }
 
 impl Nesting {
+    #[inline]
     fn push(&mut self, object: bool) -> bool {
         if self.depth == MAX_DEPTH {
             return false;
         }
-        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
-        if object {
-            self.bits[word] |= bit;
-        } else {
-            self.bits[word] &= !bit;
+        if self.depth.is_multiple_of(64) && self.depth > 0 {
+            self.outer.push(self.inner);
         }
+        self.inner = self.inner << 1 | u64::from(object);
         self.depth += 1;
         true
     }
 
+    #[inline]
+    fn pop(&mut self) {
+        self.inner >>= 1;
+        self.depth -= 1;
+        if self.depth.is_multiple_of(64)
+            && let Some(outer) = self.outer.pop()
+        {
+            self.inner = outer;
+        }
+    }
+
+    #[inline]
     fn in_object(&self) -> bool {
-        let innermost = self.depth - 1;
-        self.bits[innermost / 64] >> (innermost % 64) & 1 == 1
+        self.inner & 1 == 1
     }
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at, fault: Fault { at: 0, what: "" } }
+    }
+
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn fault<T>(&self, what: &'static str) -> Result<T, Fault> {
-        Err(Fault { at: self.at, what })
+    #[cold]
+    fn fault<T>(&mut self, what: &'static str) -> Result<T, Faulty> {
+        self.fault = Fault { at: self.at, what };
+        Err(Faulty)
     }
 
+    #[inline(always)]
     fn space(&mut self) {
+        // There seldom is any: neither Python nor we write it.
+        if self.peek().is_none_or(|byte| byte <= b' ') {
+            self.white_space();
+        }
+    }
+
+    #[cold]
+    fn white_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
 
-    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
+    #[inline(always)]
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Faulty> {
         if self.peek() != Some(byte) {
             return self.fault(what);
         }
@@ -145,13 +156,43 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Fault> {
+    fn end(&mut self) -> Result<(), Faulty> {
         self.space();
         if self.at == self.bytes.len() { Ok(()) } else { self.fault("something follows the value") }
     }
 
+    /// The whole text, which is an object.
+    fn object(&mut self, mut entry: impl FnMut(Key, Range<usize>)) -> Result<(), Faulty> {
+        self.space();
+        self.expect(b'{', "an object was expected")?;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return self.end();
+        }
+        loop {
+            let key = self.key()?;
+            let start = self.at;
+            self.value()?;
+            entry(key, start..self.at);
+            self.space();
+            match self.peek() {
+                Some(b',') => {
+                    self.at += 1;
+                    self.space();
+                }
+                Some(b'}') => {
+                    self.at += 1;
+                    return self.end();
+                }
+                _ => return self.fault("`,` or `}` was expected"),
+            }
+        }
+    }
+
     /// A key and its colon; stops at the value.
-    fn key(&mut self) -> Result<Key, Fault> {
+    #[inline(always)]
+    fn key(&mut self) -> Result<Key, Faulty> {
         if self.peek() != Some(b'"') {
             return self.fault("a key in quotation marks was expected");
         }
@@ -164,34 +205,33 @@ impl Scanner<'_> {
         Ok(key)
     }
 
-    fn value(&mut self) -> Result<(), Fault> {
-        // The common case comes first, so that it does not pay for the bits of the nesting.
-        if !matches!(self.peek(), Some(b'{' | b'[')) {
-            return self.scalar();
+    #[inline(always)]
+    fn value(&mut self) -> Result<(), Faulty> {
+        match self.peek() {
+            Some(b'{' | b'[') => self.container(),
+            _ => self.scalar(),
         }
-        let mut nesting = Nesting { bits: [0; MAX_DEPTH / 64 + 1], depth: 0 };
+    }
+
+    fn container(&mut self) -> Result<(), Faulty> {
+        let mut nesting = Nesting { inner: 0, outer: Vec::new(), depth: 0 };
         loop {
-            let opened = match self.peek() {
-                Some(open @ (b'{' | b'[')) => {
-                    let object = open == b'{';
-                    if !nesting.push(object) {
-                        return self.fault("it is nested too deeply");
-                    }
-                    self.at += 1;
-                    self.space();
-                    let empty = self.peek() == Some(if object { b'}' } else { b']' });
-                    if !empty && object {
+            // At a value; in an object, after its key.
+            if let Some(open @ (b'{' | b'[')) = self.peek() {
+                let object = open == b'{';
+                if !nesting.push(object) {
+                    return self.fault("it is nested too deeply");
+                }
+                self.at += 1;
+                self.space();
+                if self.peek() != Some(open + 2) {
+                    if object {
                         self.key()?;
                     }
-                    !empty
+                    continue;
                 }
-                _ => {
-                    self.scalar()?;
-                    false
-                }
-            };
-            if opened {
-                continue;
+            } else {
+                self.scalar()?;
             }
             // A value has ended, or an empty container is about to: close what closes here.
             loop {
@@ -211,7 +251,7 @@ impl Scanner<'_> {
                     _ => return self.fault("`,` or the end of a list or object was expected"),
                 }
                 self.at += 1;
-                nesting.depth -= 1;
+                nesting.pop();
                 if nesting.depth == 0 {
                     return Ok(());
                 }
@@ -219,10 +259,17 @@ impl Scanner<'_> {
         }
     }
 
-    fn scalar(&mut self) -> Result<(), Fault> {
+    #[inline(always)]
+    fn scalar(&mut self) -> Result<(), Faulty> {
         match self.peek() {
             Some(b'"') => self.string().map(drop),
             Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => self.any_word(),
+        }
+    }
+
+    fn any_word(&mut self) -> Result<(), Faulty> {
+        match self.peek() {
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),
@@ -232,7 +279,7 @@ impl Scanner<'_> {
         }
     }
 
-    fn word(&mut self, word: &'static [u8]) -> Result<(), Fault> {
+    fn word(&mut self, word: &'static [u8]) -> Result<(), Faulty> {
         if !self.bytes[self.at..].starts_with(word) {
             return self.fault("a value was expected");
         }
@@ -248,7 +295,7 @@ impl Scanner<'_> {
         self.at - start
     }
 
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), Faulty> {
         // A short positive integer, as nearly all are.
         let mut at = self.at;
         while let Some(b'0'..=b'9') = self.bytes.get(at) {
@@ -298,39 +345,36 @@ impl Scanner<'_> {
     }
 
     /// Text, from one quotation mark past the other. Whether all of it is plain.
-    fn string(&mut self) -> Result<bool, Fault> {
+    #[inline(always)]
+    fn string(&mut self) -> Result<bool, Faulty> {
         self.at += 1;
-        let mut plain = true;
+        self.at += plain_length(&self.bytes[self.at..]);
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(true);
+        }
+        self.odd_string()
+    }
+
+    /// The rest of text that has something in it that is not plain, or no end.
+    #[inline(never)]
+    fn odd_string(&mut self) -> Result<bool, Faulty> {
         loop {
-            // Eight bytes at a time as long as none of them means anything.
-            while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-                let marks = special_bytes(u64::from_le_bytes(*chunk));
-                self.at += (marks.trailing_zeros() / 8) as usize;
-                if marks != 0 {
-                    break;
-                }
-            }
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(plain);
+                    return Ok(false);
                 }
-                Some(b'\\') => {
-                    plain = false;
-                    self.escape()?;
-                }
-                Some(0x7f..) => {
-                    plain = false;
-                    self.at += 1;
-                }
+                Some(b'\\') => self.escape()?,
                 Some(0x20..) => self.at += 1,
                 Some(_) => return self.fault("a control character stands in text"),
                 None => return self.fault("text has no end"),
             }
+            self.at += plain_length(&self.bytes[self.at..]);
         }
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), Faulty> {
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => {
@@ -346,9 +390,28 @@ impl Scanner<'_> {
     }
 }
 
+/// How many bytes at the start are plain: none of what [`special_bytes`] marks. Eight at a time.
+#[inline(always)]
+fn plain_length(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some((chunk, after)) = rest.split_first_chunk() {
+        let marks = special_bytes(u64::from_le_bytes(*chunk));
+        if marks != 0 {
+            return bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
+        }
+        rest = after;
+    }
+    bytes.len() - rest.len() + plain_rest(rest)
+}
+
+#[inline(never)]
+fn plain_rest(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|&&byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\').count()
+}
+
 /// The top bit of each byte that is a control character, a quotation mark, a backslash, DEL or beyond ASCII. Bytes above
 /// such a one may be marked wrongly, so only the lowest mark counts.
-const fn special_bytes(word: u64) -> u64 {
+pub(super) const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const TOPS: u64 = ONES << 7;
     // Of bytes in ASCII, each of these has the top bit for just what it looks for: a difference that is negative, and

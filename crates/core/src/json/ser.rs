@@ -57,9 +57,18 @@ impl Writer {
         self.out.push('"');
     }
 
-    fn integer(&mut self, value: impl fmt::Display) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.out, "{value}");
+    fn integer(&mut self, negative: bool, magnitude: u64) {
+        // The formatting machinery takes many times as long.
+        let (mut digits, mut at, mut left) = ([0; 20], 20, magnitude);
+        while left > 0 || at == 20 {
+            at -= 1;
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        if negative {
+            self.out.push('-');
+        }
+        self.out.push_str(std::str::from_utf8(&digits[at..]).expect("digits"));
     }
 
     fn open(&mut self, open: char) -> Result<(), Refusal> {
@@ -137,7 +146,14 @@ fn push_float(out: &mut String, scientific: &str) {
 macro_rules! integers {
     ($($method:ident: $type:ty),*) => {$(
         fn $method(self, value: $type) -> Result<(), Refusal> {
-            self.integer(value);
+            match u64::try_from(value) {
+                Ok(magnitude) => self.integer(false, magnitude),
+                Err(_) => match i64::try_from(value) {
+                    Ok(value) => self.integer(true, value.unsigned_abs()),
+                    // Writing to a String cannot fail.
+                    Err(_) => drop(write!(self.out, "{value}")),
+                },
+            }
             Ok(())
         }
     )*};

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::scan::special_bytes;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Whether Python writes the byte as it is.
@@ -11,11 +13,15 @@ const fn plain(byte: u8) -> bool {
 
 /// Whether [`escape`] would change the text.
 pub(crate) fn needs_escape(text: &str) -> bool {
-    !text.bytes().all(plain)
+    let (words, rest) = text.as_bytes().as_chunks();
+    words.iter().any(|word| special_bytes(u64::from_le_bytes(*word)) != 0) || !rest.iter().copied().all(plain)
 }
 
 /// Appends the text as Python writes it between quotation marks.
 pub(crate) fn escape(out: &mut String, text: &str) {
+    if !needs_escape(text) {
+        return out.push_str(text);
+    }
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| !plain(byte)) {
         out.push_str(&rest[..at]);
