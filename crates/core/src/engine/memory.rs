@@ -29,7 +29,7 @@ const SWEPT_BY_CREATE: usize = 4;
 /// A store in this process's memory: fast, bounded, gone with the process, and not shared with another one.
 ///
 /// It sweeps itself: each new record removes a few expired ones, and no task runs in the background. A record takes
-/// about 150 bytes beside its payload.
+/// about 120 bytes beside its payload.
 ///
 /// # The bound
 /// A full store removes expired records first. When it is really full of live ones, the record that expires soonest
@@ -54,7 +54,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// The bound of [`new`](Self::new), in records: with payloads of 500 bytes they come to about 650 MB.
+    /// The bound of [`new`](Self::new), in records: with payloads of 500 bytes they come to about 620 MB.
     pub const DEFAULT_MAX_ENTRIES: usize = 1_000_000;
 
     /// A store for up to [a million](Self::DEFAULT_MAX_ENTRIES) sessions.
@@ -124,14 +124,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A payload in memory of its own, just as large as it is: `Bytes` may be a small part of a large buffer, which would
-/// live on with it.
-fn tight(payload: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(payload)
-}
-
 fn stored(record: &Record) -> Stored {
-    Stored { payload: record.payload.clone(), version: Version::counter(record.version), expiry: record.expiry }
+    Stored {
+        payload: Bytes::copy_from_slice(&record.payload),
+        version: Version::counter(record.version),
+        expiry: record.expiry,
+    }
 }
 
 fn is(record: &Record, version: &Version) -> bool {
@@ -156,7 +154,7 @@ impl Store for MemoryStore {
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
-        let (payload, now) = (tight(&payload), self.clock.now());
+        let (payload, now) = (Box::from(&*payload), self.clock.now());
         let (mut shard, hash) = self.shard(key);
         if shard.find_live(hash, key, now).is_some() {
             return Ok(Created::Taken);
@@ -178,14 +176,14 @@ impl Store for MemoryStore {
         payload: Bytes,
         expiry: Timestamp,
     ) -> Result<Replaced> {
-        let (payload, now) = (tight(&payload), self.clock.now());
+        let now = self.clock.now();
         let (mut shard, hash) = self.shard(key);
         let Some(place) = shard.find_live(hash, key, now) else { return Ok(Replaced::Gone) };
         if !is(shard.record(place), version) {
             return Ok(Replaced::Conflict(stored(shard.record(place))));
         }
         let version = self.next_version();
-        shard.change(place, payload, version);
+        shard.change(place, &payload, version);
         shard.set_expiry(place, expiry);
         Ok(Replaced::Replaced(Version::counter(version)))
     }
