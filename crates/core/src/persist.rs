@@ -15,9 +15,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeySource, SessionKey};
 use crate::settings::OnUnavailable;
 use crate::state::{Record, State};
-use crate::store::Store;
+use crate::store::{Store, Stored};
 use crate::sync::{Mutex, MutexGuard};
 use crate::values::Values;
+use crate::wire::cookie::CookieWriter;
 use crate::wire::expiry::ExpiryRules;
 use save::Job;
 pub(crate) use whole::{Progress, Whole};
@@ -25,9 +26,11 @@ pub(crate) use whole::{Progress, Whole};
 /// Sessions whose retries queue up together; a power of two.
 const QUEUES: usize = 64;
 
-/// What every session of a site shares: the engine, and what a save needs beside it.
+/// What every session of a site shares: the engine, what a save needs beside it, and what the answer does.
 pub(crate) struct Keeper {
     pub(crate) engine: Engine,
+    pub(crate) cookie: CookieWriter,
+    pub(crate) save_every_request: bool,
     pub(crate) rules: ExpiryRules,
     pub(crate) clock: Clock,
     pub(crate) keys: KeySource,
@@ -45,6 +48,8 @@ pub(crate) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Keeper {
     pub(crate) fn new(
         engine: Engine,
+        cookie: CookieWriter,
+        save_every_request: bool,
         rules: ExpiryRules,
         clock: Clock,
         keys: KeySource,
@@ -52,6 +57,8 @@ impl Keeper {
     ) -> Self {
         Self {
             engine,
+            cookie,
+            save_every_request,
             rules,
             clock,
             keys,
@@ -122,18 +129,20 @@ impl Keeper {
                     // It was flushed while the store was asked.
                     return Ok(());
                 }
-                match stored.map(|stored| (codec.decode(&stored.payload), stored)) {
+                let read =
+                    stored.map(|Stored { payload, version, .. }| (codec.read(payload.clone()), payload, version));
+                match read {
                     None => {
                         debug!(key = %key.masked(), "load: miss");
                         state.found_nothing();
                     }
-                    Some((Ok(values), stored)) => {
-                        debug!(key = %key.masked(), items = values.len(), bytes = stored.payload.len(), "load: hit");
-                        state.stale = !codec.is_current(&stored.payload);
-                        state.found(values, Record::Standing(stored.version));
-                        state.payload = stored.payload;
+                    Some((Ok((values, current)), payload, version)) => {
+                        debug!(key = %key.masked(), items = values.len(), bytes = payload.len(), "load: hit");
+                        state.stale = !current;
+                        state.found(values, Record::Standing(version));
+                        state.payload = payload;
                     }
-                    Some((Err(error), _)) => {
+                    Some((Err(error), ..)) => {
                         warn!(
                             key = %key.masked(), %error,
                             "load: session data corrupted; it is read as empty and left as it stands. If this \

@@ -122,7 +122,7 @@ impl<'a> Job<'a> {
     }
 
     fn expires_at(&self, now: Timestamp) -> Result<Timestamp> {
-        let item = self.values.readable(EXPIRY_KEY)?;
+        let item = self.values.readable_plain(EXPIRY_KEY)?;
         // As in Django, a session is not saved if nobody could tell the browser when it ends.
         self.keeper.rules.age(item, now)?;
         self.keeper.rules.expires_at(item, now)

@@ -14,6 +14,10 @@ use crate::values::Values;
 /// `django.contrib.sessions.` and its qualified name instead: see [`Codec::signed_with_salt`].
 pub const SALT: &str = "django.contrib.sessions.SessionStore";
 
+/// A session's data is compressed from so many bytes on. Django tries it always. On fewer, zlib takes more time than
+/// everything else that a request does, both ways, and saves at most some hundred bytes; Django reads either.
+const WORTH_COMPRESSING: usize = 1_024;
+
 /// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
 ///
 /// Input for `loads` has passed the check of its signature, unless the engine is one without signatures.
@@ -71,6 +75,15 @@ pub trait Format: Send + Sync + 'static {
     /// As [`decode`](Self::decode).
     fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
         self.decode(payload).map(|values| (values, None))
+    }
+
+    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, for a payload that nobody needs any more.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
+        let values = self.decode(&payload)?;
+        Ok((values, self.is_current(&payload)))
     }
 
     /// Whether a payload that was read is as we would write it today: not signed with a fallback secret.
@@ -150,6 +163,14 @@ impl Codec {
         self.0.decode_dated(payload)
     }
 
+    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, for a payload that nobody needs any more.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
+        self.0.read(payload)
+    }
+
     /// Whether a payload that was read is as we would write it today; if not, the next save rewrites it.
     pub fn is_current(&self, payload: &[u8]) -> bool {
         self.0.is_current(payload)
@@ -190,10 +211,8 @@ impl SignedText {
     /// # Errors
     /// As [`Codec::decode`].
     pub fn read(&self, payload: &[u8]) -> Result<(Values, Timestamp)> {
-        let text = std::str::from_utf8(payload)
-            .map_err(|_| Error::new(ErrorKind::BadSignature, "what is stored is no text, so it is not signed"))?;
         // Without a maximum age the present time is of no account.
-        let (data, signed_at) = self.signer.unsign_json(text, Timestamp::from_secs(0), None)?;
+        let (data, signed_at) = self.signer.unsign_json(text(payload)?, Timestamp::from_secs(0), None)?;
         Ok((self.serializer.loads(data)?, signed_at))
     }
 
@@ -203,8 +222,14 @@ impl SignedText {
     /// As [`Codec::encode`].
     pub fn write(&self, values: &Values, now: Timestamp) -> Result<String> {
         values.check_writable()?;
-        Ok(self.signer.sign_json(&self.serializer.dumps(values)?, now, true))
+        let data = self.serializer.dumps(values)?;
+        Ok(self.signer.sign_json(&data, now, data.len() >= WORTH_COMPRESSING))
     }
+}
+
+fn text(payload: &[u8]) -> Result<&str> {
+    std::str::from_utf8(payload)
+        .map_err(|_| Error::new(ErrorKind::BadSignature, "what is stored is no text, so it is not signed"))
 }
 
 impl Format for SignedText {
@@ -217,11 +242,16 @@ impl Format for SignedText {
     }
 
     fn decode(&self, payload: &[u8]) -> Result<Values> {
-        Ok(self.read(payload)?.0)
+        Ok(SignedText::read(self, payload)?.0)
+    }
+
+    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
+        let (data, current) = self.signer.unsign_json_of_any_age(text(&payload)?)?;
+        Ok((self.serializer.loads(data)?, current))
     }
 
     fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
-        self.read(payload).map(|(values, signed_at)| (values, Some(signed_at)))
+        SignedText::read(self, payload).map(|(values, signed_at)| (values, Some(signed_at)))
     }
 
     fn is_current(&self, payload: &[u8]) -> bool {
@@ -242,6 +272,10 @@ impl Format for Json {
 
     fn decode(&self, payload: &[u8]) -> Result<Values> {
         Values::parse(payload.to_vec())
+    }
+
+    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
+        Ok((Values::parse(payload.into())?, true))
     }
 
     fn nothing(&self, nonce: u64) -> Option<Bytes> {

@@ -127,14 +127,18 @@ impl Signer {
     /// # Errors
     /// [`ErrorKind::BadSignature`] otherwise.
     pub fn unsign<'a>(&self, signed: &'a str) -> Result<&'a str> {
+        Ok(self.verify(signed)?.0)
+    }
+
+    /// [`unsign`](Self::unsign), and which of the keys it was.
+    fn verify<'a>(&self, signed: &'a str) -> Result<(&'a str, usize)> {
         let (value, signature) = signed
             .rsplit_once(&*self.separator)
             .ok_or_else(|| Error::new(ErrorKind::BadSignature, "the signed text has no separator"))?;
         // Every key is tried only until one fits: which one it was is no secret, the comparison itself is constant.
-        if self.keys.iter().any(|key| constant_time_eq(&key.signature(value.as_bytes()), signature)) {
-            Ok(value)
-        } else {
-            Err(Error::new(ErrorKind::BadSignature, "the signature does not match"))
+        match self.keys.iter().position(|key| constant_time_eq(&key.signature(value.as_bytes()), signature)) {
+            Some(key) => Ok((value, key)),
+            None => Err(Error::new(ErrorKind::BadSignature, "the signature does not match")),
         }
     }
 }
@@ -197,11 +201,7 @@ impl TimestampSigner {
     /// [`ErrorKind::BadSignature`], [`ErrorKind::SignatureExpired`], or [`ErrorKind::Corrupted`] if what was signed
     /// bears no time.
     pub fn unsign<'a>(&self, signed: &'a str, now: Timestamp, max_age: Option<f64>) -> Result<(&'a str, Timestamp)> {
-        let signed = self.0.unsign(signed)?;
-        let (value, time) = signed
-            .rsplit_once(&*self.0.separator)
-            .ok_or_else(|| Error::new(ErrorKind::Corrupted, "the signed text bears no time of signing"))?;
-        let time = base62::saturating(time)?;
+        let (value, time) = self.timed(self.0.unsign(signed)?)?;
         if let Some(max_age) = max_age {
             let age = now.as_micros() as f64 / 1e6 - time as f64;
             if age > max_age {
@@ -211,6 +211,20 @@ impl TimestampSigner {
         }
         let micros = time.saturating_mul(1_000_000).clamp(i64::MIN.into(), i64::MAX.into());
         Ok((value, Timestamp::from_micros(micros as i64)))
+    }
+
+    /// Verified text without the second of signing, and that.
+    fn timed<'a>(&self, verified: &'a str) -> Result<(&'a str, i128)> {
+        let (value, time) = verified
+            .rsplit_once(&*self.0.separator)
+            .ok_or_else(|| Error::new(ErrorKind::Corrupted, "the signed text bears no time of signing"))?;
+        Ok((value, base62::saturating(time)?))
+    }
+
+    /// [`unsign_json`](Self::unsign_json) of text of any age, and whether it bears the current secret's signature.
+    pub(crate) fn unsign_json_of_any_age(&self, signed: &str) -> Result<(Vec<u8>, bool)> {
+        let (verified, key) = self.0.verify(signed)?;
+        Ok((payload::unpack(self.timed(verified)?.0)?, key == 0))
     }
 
     /// JSON as signed text, what Django's `sign_object` makes: compressed on request, if that is shorter.
