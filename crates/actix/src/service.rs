@@ -51,8 +51,7 @@ where
         }
         let slot = self.exchange.open(request.headers().get_all(COOKIE).map(HeaderValue::as_bytes));
         request.extensions_mut().insert(slot.clone());
-        let exchange = self.exchange.clone();
-        ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), exchange, slot } }
+        ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), slot } }
     }
 }
 
@@ -71,7 +70,7 @@ pin_project! {
     #[project = StageProj]
     enum Stage<F, B> {
         Passing { #[pin] future: F },
-        Handling { #[pin] future: F, exchange: Exchange, slot: SessionSlot },
+        Handling { #[pin] future: F, slot: SessionSlot },
         // Only a commit that has to ask the store is boxed.
         Committing { commit: Commit, outcome: Option<Outcome<B>> },
     }
@@ -91,18 +90,18 @@ where
                 StageProj::Passing { future } => {
                     return future.poll(cx).map_ok(ServiceResponse::map_into_left_body);
                 }
-                StageProj::Handling { future, exchange, slot } => {
+                StageProj::Handling { future, slot } => {
                     let outcome = ready!(future.poll(cx));
                     // An error that a middleware further in raised is a response that is yet to be made of it.
                     let status = match &outcome {
                         Ok(response) => response.status(),
                         Err(error) => error.as_response_error().status_code(),
                     };
-                    if let Some(answer) = exchange.commit_without_io(slot, status.as_u16()) {
+                    if let Some(answer) = slot.commit_without_io(status.as_u16()) {
                         return Poll::Ready(answered(outcome, Ok(answer)));
                     }
-                    let (exchange, slot) = (exchange.clone(), slot.clone());
-                    let commit = Box::pin(async move { exchange.commit(&slot, status.as_u16()).await });
+                    let slot = slot.clone();
+                    let commit = Box::pin(async move { slot.commit(status.as_u16()).await });
                     stage.set(Stage::Committing { commit, outcome: Some(outcome) });
                 }
                 StageProj::Committing { commit, outcome } => {

@@ -42,13 +42,7 @@ impl Policy {
 /// One site's sessions: opens a session at the beginning of a request, and commits it at the end. Clones are cheap and
 /// share everything.
 #[derive(Clone)]
-pub struct Exchange(Arc<Inner>);
-
-struct Inner {
-    keeper: Arc<Keeper>,
-    cookie: CookieWriter,
-    save_every_request: bool,
-}
+pub struct Exchange(Arc<Keeper>);
 
 /// What a response has to carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,23 +67,22 @@ impl Exchange {
     /// An exchange on an engine.
     pub fn new(engine: Engine, policy: Policy, clock: Clock, keys: KeySource) -> Self {
         let Policy { cookie, expiry, save_every_request, on_unavailable } = policy;
-        let keeper = Arc::new(Keeper::new(engine, expiry, clock, keys, on_unavailable));
-        Self(Arc::new(Inner { keeper, cookie, save_every_request }))
+        Self(Arc::new(Keeper::new(engine, cookie, save_every_request, expiry, clock, keys, on_unavailable)))
     }
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
-        &self.0.keeper.engine
+        &self.0.engine
     }
 
     /// The clock that sessions go by.
     pub fn clock(&self) -> &Clock {
-        &self.0.keeper.clock
+        &self.0.clock
     }
 
     /// The rules by which sessions expire.
     pub fn expiry_rules(&self) -> &ExpiryRules {
-        &self.0.keeper.rules
+        &self.0.rules
     }
 
     /// The name of the session cookie.
@@ -101,35 +94,46 @@ impl Exchange {
     ///
     /// The headers are input of a stranger; any bytes are fine.
     pub fn open<'a>(&self, cookie_headers: impl Iterator<Item = &'a [u8]>) -> SessionSlot {
-        let presented = cookie::find(cookie_headers, self.cookie_name());
-        let key = presented.as_deref().and_then(SessionKey::presented);
-        debug!(
-            presented = presented.is_some(),
-            key = key.as_ref().map(SessionKey::masked).map(tracing::field::display),
-            "open: cookie read"
-        );
-        SessionSlot::new(Arc::clone(&self.0.keeper), key, presented.is_some())
+        let (presented, key) = cookie::find_key(cookie_headers, self.cookie_name());
+        debug!(presented, key = key.as_ref().map(SessionKey::masked).map(tracing::field::display), "open: cookie read");
+        SessionSlot::new(Arc::clone(&self.0), key, presented)
     }
 
     /// Whether this exchange, or a clone of it, opened the slot. An adapter that finds such a slot in a request stands
     /// within another one of the same site: it leaves the request and its response alone.
     pub fn owns(&self, slot: &SessionSlot) -> bool {
-        std::ptr::eq(Arc::as_ptr(&self.0.keeper), slot.keeper())
+        std::ptr::eq(Arc::as_ptr(&self.0), slot.keeper())
     }
 
+    /// [`SessionSlot::commit`] of a slot that this exchange opened.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commit(&self, slot: &SessionSlot, status: u16) -> Result<Answer> {
+        slot.commit(status).await
+    }
+
+    /// [`SessionSlot::commit_without_io`] of a slot that this exchange opened.
+    pub fn commit_without_io(&self, slot: &SessionSlot, status: u16) -> Option<Answer> {
+        slot.commit_without_io(status)
+    }
+}
+
+/// The end of a request. The slot knows the exchange that opened it, so that an adapter keeps nothing else.
+impl SessionSlot {
     /// Carries out what was done to the session, now that the response's status is known and before it begins.
     ///
     /// # Errors
     /// The request's changes are then not saved, and the response must be replaced by one with the error's
     /// [`status`](crate::Error::status), without a session cookie. The error is logged here.
-    pub async fn commit(&self, slot: &SessionSlot, status: u16) -> Result<Answer> {
-        let outcome = match self.decide(slot, status) {
+    pub async fn commit(&self, status: u16) -> Result<Answer> {
+        let outcome = match self.decide(status) {
             Work::Done(answer) => return Ok(answer),
-            Work::Delete(answer) => slot.delete_flushed().await.map(|()| {
+            Work::Delete(answer) => self.delete_flushed().await.map(|()| {
                 debug!(cookie_removed = answer.set_cookie.is_some(), "commit: the session is over");
                 answer
             }),
-            Work::Save => self.save(slot).await,
+            Work::Save => self.save_and_answer().await,
         };
         if let Err(failure) = &outcome {
             match failure.kind() {
@@ -142,17 +146,18 @@ impl Exchange {
 
     /// [`commit`](Self::commit) for the usual case that there is nothing to do but to answer; `None` if the store has
     /// to be asked.
-    pub fn commit_without_io(&self, slot: &SessionSlot, status: u16) -> Option<Answer> {
-        match self.decide(slot, status) {
+    pub fn commit_without_io(&self, status: u16) -> Option<Answer> {
+        match self.decide(status) {
             Work::Done(answer) => Some(answer),
             Work::Delete(_) | Work::Save => None,
         }
     }
 
     /// Django's decision table.
-    fn decide(&self, slot: &SessionSlot, status: u16) -> Work {
-        let state = slot.state();
-        if state.detached || matches!(self.engine(), Engine::Off) {
+    fn decide(&self, status: u16) -> Work {
+        let keeper = self.keeper();
+        let state = self.state();
+        if state.detached || matches!(keeper.engine, Engine::Off) {
             return Work::Done(Answer::default());
         }
         let flushed = state.retired.as_ref().is_some_and(|retired| retired.only.is_none());
@@ -160,19 +165,19 @@ impl Exchange {
             if flushed {
                 return Work::Delete(answer);
             }
-            if state.accessed || slot.cookie_presented() {
+            if state.accessed || self.cookie_presented() {
                 debug!(status, "commit: {why}");
             }
             Work::Done(answer)
         };
         let as_accessed = Answer { set_cookie: None, vary: state.accessed };
         if state.is_empty() {
-            return match slot.cookie_presented() {
-                true => answer(self.removal(), "the session is empty, its cookie is removed"),
+            return match self.cookie_presented() {
+                true => answer(removal(keeper), "the session is empty, its cookie is removed"),
                 false => answer(as_accessed, "the session is empty, there is nothing to save"),
             };
         }
-        if !(state.modified || state.moved || self.0.save_every_request) {
+        if !(state.modified || state.moved || keeper.save_every_request) {
             return answer(
                 as_accessed,
                 if state.accessed { "nothing was changed, nothing is saved" } else { "untouched" },
@@ -183,71 +188,72 @@ impl Exchange {
         }
         if state.moved && !flushed {
             // An early save has given the session another key, and the one that the browser has is worth nothing.
-            return Work::Done(self.cookie(&state).unwrap_or(as_accessed));
+            return Work::Done(cookie(keeper, &state).unwrap_or(as_accessed));
         }
         answer(as_accessed, "a server error, nothing is saved")
     }
 
-    async fn save(&self, slot: &SessionSlot) -> Result<Answer> {
+    async fn save_and_answer(&self) -> Result<Answer> {
+        let keeper = self.keeper();
         // `SESSION_SAVE_EVERY_REQUEST` decides by what the session holds, so it has to be read first.
-        slot.load().await?;
+        self.fill().await?;
         let (wanted, modified, as_accessed) = {
-            let state = slot.state();
+            let state = self.state();
             let as_accessed = Answer { set_cookie: None, vary: state.accessed };
             if (state.is_unreadable() || state.is_unreachable()) && !state.modified {
                 // Nothing was changed, and what stands there is not ours to renew.
                 return Ok(as_accessed);
             }
-            let wanted = state.unsaved || (self.0.save_every_request && !state.saved);
+            let wanted = state.unsaved || (keeper.save_every_request && !state.saved);
             if wanted {
                 let why = if state.unsaved { "it was changed" } else { "SESSION_SAVE_EVERY_REQUEST" };
                 debug!(why, "commit: the session is to be saved");
             }
             (wanted, state.modified, as_accessed)
         };
-        if wanted && let Err(failure) = slot.save().await {
-            if modified || !self.0.keeper.does_without(&failure) {
+        if wanted && let Err(failure) = self.save().await {
+            if modified || !keeper.does_without(&failure) {
                 return Err(failure);
             }
             // The request has changed nothing, so nothing of it is lost.
             error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
             return Ok(as_accessed);
         }
-        let state = slot.state();
-        if state.key.is_none() && slot.cookie_presented() {
+        let state = self.state();
+        if state.key.is_none() && self.cookie_presented() {
             debug!("commit: the session was ended while it was saved, its cookie is removed");
-            return Ok(self.removal());
+            return Ok(removal(keeper));
         }
-        self.cookie(&state)
+        cookie(keeper, &state)
     }
+}
 
-    /// The answer that gives the browser the key of the record that stands, if one does.
-    fn cookie(&self, state: &State) -> Result<Answer> {
-        let key = match state.retired.as_deref() {
-            // A rotation that was not carried out.
-            Some(Retired { key, only: Some(_) }) => Some(key),
-            _ => state.key.as_ref(),
-        };
-        let Some(key) = key else { return Ok(Answer { set_cookie: None, vary: true }) };
-        debug!(key = %key.masked(), "commit: the cookie is set");
-        Ok(Answer { set_cookie: Some(self.0.cookie.set(key.as_str(), self.lifetime(state)?)), vary: true })
-    }
+/// The answer that gives the browser the key of the record that stands, if one does.
+fn cookie(keeper: &Keeper, state: &State) -> Result<Answer> {
+    let key = match state.retired.as_deref() {
+        // A rotation that was not carried out.
+        Some(Retired { key, only: Some(_) }) => Some(key),
+        _ => state.key.as_ref(),
+    };
+    let Some(key) = key else { return Ok(Answer { set_cookie: None, vary: true }) };
+    debug!(key = %key.masked(), "commit: the cookie is set");
+    Ok(Answer { set_cookie: Some(keeper.cookie.set(key.as_str(), lifetime(keeper, state)?)), vary: true })
+}
 
-    /// The answer that makes the browser drop the cookie.
-    fn removal(&self) -> Answer {
-        Answer { set_cookie: Some(self.0.cookie.removal().to_owned()), vary: true }
-    }
+/// The answer that makes the browser drop the cookie.
+fn removal(keeper: &Keeper) -> Answer {
+    Answer { set_cookie: Some(keeper.cookie.removal().to_owned()), vary: true }
+}
 
-    /// `Max-Age` and `expires` of the cookie; neither for one that ends with the browser.
-    fn lifetime(&self, state: &State) -> Result<Option<(i64, Timestamp)>> {
-        let Keeper { rules, clock, .. } = &*self.0.keeper;
-        let item = state.values.readable(EXPIRY_KEY)?;
-        if rules.browser_close(item)? {
-            return Ok(None);
-        }
-        let now = clock.now();
-        Ok(Some(rules.age(item, now)?.cookie_lifetime(now)))
+/// `Max-Age` and `expires` of the cookie; neither for one that ends with the browser.
+fn lifetime(keeper: &Keeper, state: &State) -> Result<Option<(i64, Timestamp)>> {
+    let Keeper { rules, clock, .. } = keeper;
+    let item = state.values.readable_plain(EXPIRY_KEY)?;
+    if rules.browser_close(item)? {
+        return Ok(None);
     }
+    let now = clock.now();
+    Ok(Some(rules.age(item, now)?.cookie_lifetime(now)))
 }
 
 /// The `Vary` header of a response that depends on the session cookie, given the values it already has.

@@ -44,15 +44,28 @@ impl SessionKey {
         enough.then(|| Self::from_text(text))
     }
 
+    /// As [`presented`](Self::presented) for text that is ASCII.
+    pub(crate) fn presented_ascii(text: &[u8]) -> Option<Self> {
+        debug_assert!(text.is_ascii());
+        if text.len() < Self::MIN_LENGTH {
+            return None;
+        }
+        Some(match Self::inline(text) {
+            Some(key) => key,
+            None => Self(Repr::Heap(String::from_utf8_lossy(text).into())),
+        })
+    }
+
     /// Any text as a key, without a check. The signed-cookies engine, whose key is the whole signed text, uses it.
     pub(crate) fn from_text(text: &str) -> Self {
-        if text.len() <= INLINE {
-            let mut bytes = [0; INLINE];
-            bytes[..text.len()].copy_from_slice(text.as_bytes());
-            Self(Repr::Inline { len: text.len() as u8, bytes })
-        } else {
-            Self(Repr::Heap(text.into()))
-        }
+        Self::inline(text.as_bytes()).unwrap_or_else(|| Self(Repr::Heap(text.into())))
+    }
+
+    /// A key that stands inline, if these bytes of a text are few enough.
+    fn inline(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; INLINE];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self(Repr::Inline { len: text.len() as u8, bytes }))
     }
 
     /// The key's text.

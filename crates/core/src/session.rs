@@ -159,12 +159,15 @@ impl Session {
             change(present).map(|value| represent(&name, &value)).transpose()
         });
         for _ in 0..MAX_RUNS {
-            let present = self.try_get_raw(key)?;
+            let values = self.accessed_state().values.clone();
+            let present = values.readable(key)?;
             // The state is not locked while the closure runs: it may read the session.
-            let raw = update(present.as_ref().map(RawJson::as_str))?;
+            let raw = update(present)?;
             let value = raw.as_ref().map(|raw| read(key, raw.as_str())).transpose()?;
             let mut state = self.0.state();
-            if state.values.readable(key)? == present.as_ref().map(RawJson::as_str) {
+            if state.values.is_same(&values) || state.values.readable(key)? == present {
+                // Before the change, which would make a copy for as long as there are two of it.
+                drop(values);
                 state.update(key, raw, update)?;
                 return Ok(value);
             }
@@ -341,7 +344,7 @@ impl Session {
     /// [`ErrorKind::Corrupted`] if what is stored as its expiry cannot be read.
     pub fn expiry_age_from(&self, modification: Timestamp) -> Result<Age> {
         let state = self.accessed_state();
-        self.0.keeper().rules.age(state.values.readable(EXPIRY_KEY)?, modification)
+        self.0.keeper().rules.age(state.values.readable_plain(EXPIRY_KEY)?, modification)
     }
 
     /// When the session ends, if it is saved now.
@@ -358,7 +361,7 @@ impl Session {
     /// [`ErrorKind::Corrupted`] if what is stored as its expiry cannot be read.
     pub fn expiry_date_from(&self, modification: Timestamp) -> Result<DateTime> {
         let state = self.accessed_state();
-        self.0.keeper().rules.date(state.values.readable(EXPIRY_KEY)?, modification)
+        self.0.keeper().rules.date(state.values.readable_plain(EXPIRY_KEY)?, modification)
     }
 
     /// Whether the cookie ends with the browser's session.
@@ -367,7 +370,7 @@ impl Session {
     /// [`ErrorKind::Corrupted`] if what is stored as the session's expiry cannot be read.
     pub fn expires_at_browser_close(&self) -> Result<bool> {
         let state = self.accessed_state();
-        self.0.keeper().rules.browser_close(state.values.readable(EXPIRY_KEY)?)
+        self.0.keeper().rules.browser_close(state.values.readable_plain(EXPIRY_KEY)?)
     }
 
     /// Gives the session a new key and keeps its data: do this when a visitor signs in, so that a key known before

@@ -45,10 +45,18 @@ impl SessionSlot {
         self.0.cookie_presented
     }
 
+    /// The turn of a load or a save: nearly always there is no other, and no need to wait in a queue.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        match self.0.io.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => self.0.io.lock().await,
+        }
+    }
+
     pub(crate) async fn delete_flushed(&self) -> Result<()> {
         let slot = self.clone();
         Whole::new(|progress| async move {
-            let _turn = slot.0.io.lock().await;
+            let _turn = slot.turn().await;
             progress.begin();
             slot.0.keeper.delete_flushed(&slot.0.state).await
         })
@@ -58,7 +66,7 @@ impl SessionSlot {
     /// Reads the session's data, unless that was done.
     pub(crate) async fn fill(&self) -> Result<()> {
         if !self.state().loaded {
-            let _turn = self.0.io.lock().await;
+            let _turn = self.turn().await;
             self.0.keeper.load(&self.0.state).await?;
         }
         Ok(())
@@ -69,7 +77,7 @@ impl SessionSlot {
         self.state().accessed = true;
         let slot = self.clone();
         Whole::new(|progress| async move {
-            let _turn = slot.0.io.lock().await;
+            let _turn = slot.turn().await;
             slot.0.keeper.save(&slot.0.state, &progress).await
         })
         .await
@@ -82,7 +90,7 @@ impl SessionSlot {
     /// # Errors
     /// As [`Session::save`](crate::Session::save).
     pub async fn create(&self) -> Result<()> {
-        let _turn = self.0.io.lock().await;
+        let _turn = self.turn().await;
         match self.0.keeper.engine {
             Engine::Store { .. } => {}
             Engine::SignedCookies(_) => {
@@ -112,7 +120,7 @@ impl SessionSlot {
     /// # Errors
     /// As [`load`](Self::load).
     pub async fn reload(&self) -> Result<Values> {
-        let _turn = self.0.io.lock().await;
+        let _turn = self.turn().await;
         self.0.keeper.reload(&self.0.state).await
     }
 

@@ -1,13 +1,12 @@
 //! The service around a service: opens, commits, writes headers.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use cloakroom_core::exchange::{Answer, Exchange, vary_on_cookie};
 use cloakroom_core::{Error, SessionSlot};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, SET_COOKIE, VARY};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -45,8 +44,7 @@ where
         }
         let slot = self.exchange.open(request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes));
         request.extensions_mut().insert(slot.clone());
-        let exchange = self.exchange.clone();
-        ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), exchange, slot } }
+        ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), slot } }
     }
 }
 
@@ -67,7 +65,7 @@ pin_project! {
     #[project = StageProj]
     enum Stage<F, R, E> {
         Passing { #[pin] future: F },
-        Handling { #[pin] future: F, exchange: Exchange, slot: SessionSlot },
+        Handling { #[pin] future: F, slot: SessionSlot },
         // Only a commit that has to ask the store is boxed.
         Committing { commit: Commit, outcome: Option<Result<Response<R>, E>> },
     }
@@ -85,17 +83,17 @@ where
         loop {
             match stage.as_mut().project() {
                 StageProj::Passing { future } => return future.poll(cx),
-                StageProj::Handling { future, exchange, slot } => {
+                StageProj::Handling { future, slot } => {
                     let mut outcome = ready!(future.poll(cx));
                     let status = outcome.as_ref().map_or(500, |response| response.status().as_u16());
-                    if let Some(answer) = exchange.commit_without_io(slot, status) {
+                    if let Some(answer) = slot.commit_without_io(status) {
                         if let Ok(response) = &mut outcome {
                             write(response.headers_mut(), answer);
                         }
                         return Poll::Ready(outcome);
                     }
-                    let (exchange, slot) = (exchange.clone(), slot.clone());
-                    let commit = Box::pin(async move { exchange.commit(&slot, status).await });
+                    let slot = slot.clone();
+                    let commit = Box::pin(async move { slot.commit(status).await });
                     stage.set(Stage::Committing { commit, outcome: Some(outcome) });
                 }
                 StageProj::Committing { commit, outcome } => {
@@ -123,13 +121,14 @@ fn write(headers: &mut HeaderMap, answer: Answer) {
         }
     }
     if answer.vary {
-        let vary = vary_on_cookie(headers.get_all(VARY).iter().filter_map(|value| value.to_str().ok()));
-        let value = match vary {
-            Cow::Borrowed(value) => Ok(HeaderValue::from_static(value)),
-            Cow::Owned(value) => HeaderValue::try_from(value),
-        };
-        if let Ok(value) = value {
-            headers.insert(VARY, value);
+        match headers.entry(VARY) {
+            Entry::Vacant(place) => drop(place.insert(HeaderValue::from_static("Cookie"))),
+            Entry::Occupied(mut place) => {
+                let vary = vary_on_cookie(place.iter().filter_map(|value| value.to_str().ok()));
+                if let Ok(value) = HeaderValue::try_from(&*vary) {
+                    place.insert(value);
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::SessionKey;
 
 /// The attributes of a session cookie, from the `SESSION_COOKIE_*` settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +187,21 @@ pub(crate) fn is_same_site(text: &str) -> bool {
 
 /// What stands in a name, or in a value without quotes: the characters of an HTTP token, and the colon.
 fn is_bare(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:".contains(&byte)
+    const BARE: [bool; 256] = {
+        let mut bare = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            bare[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let (others, mut at) = (b"!#$%&'*+-.^_`|~:", 0);
+        while at < others.len() {
+            bare[others[at] as usize] = true;
+            at += 1;
+        }
+        bare
+    };
+    BARE[usize::from(byte)]
 }
 
 /// Names of attributes, which a cookie cannot have.
@@ -270,6 +285,64 @@ pub fn find<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<C
         Cow::Borrowed(value) => unquote(strip(value)),
         Cow::Owned(value) => Cow::Owned(unquote(strip(&value)).into_owned()),
     })
+}
+
+/// Whether the session's cookie is in a request's `Cookie` headers, and the key that it presents: [`find`] and
+/// [`SessionKey::presented`], at less cost in the usual case.
+pub(crate) fn find_key<'a>(mut headers: impl Iterator<Item = &'a [u8]>, name: &str) -> (bool, Option<SessionKey>) {
+    let Some(first) = headers.next() else { return (false, None) };
+    let second = headers.next();
+    if second.is_none()
+        && let Ok(value) = find_plain(first, name.as_bytes())
+    {
+        return (value.is_some(), value.and_then(SessionKey::presented_ascii));
+    }
+    let value = find(std::iter::once(first).chain(second).chain(headers), name);
+    (value.is_some(), value.as_deref().and_then(SessionKey::presented))
+}
+
+/// A header, or a value in it, that has to be looked at more closely.
+struct Unusual;
+
+/// The value of a cookie as it stands in the header, if nothing about it is unusual: no quotation marks, no blanks
+/// where none are expected, and ASCII alone.
+fn find_plain<'a>(header: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Unusual> {
+    let mut rest = header;
+    loop {
+        // The last cookie of the name counts.
+        let semicolon = last_semicolon(rest);
+        let part = &rest[semicolon.map_or(0, |at| at + 1)..];
+        match part.strip_prefix(b" ").unwrap_or(part) {
+            [] => {}
+            part @ [b'!'..=b'~', ..] => {
+                // A name that starts otherwise is another one.
+                if let Some(part) = part.strip_prefix(name) {
+                    let Some((b'=', value)) = part.split_first() else { return Err(Unusual) };
+                    let plain = matches!(value, [b'!' | b'#'..=b'~', .., b'!'..=b'~']) && value.is_ascii();
+                    return if plain { Ok(Some(value)) } else { Err(Unusual) };
+                }
+            }
+            _ => return Err(Unusual),
+        }
+        let Some(semicolon) = semicolon else { return Ok(None) };
+        rest = &rest[..semicolon];
+    }
+}
+
+fn last_semicolon(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    let mut end = bytes.len();
+    // Eight bytes at a time: the top bit of each that is a semicolon, and of no other.
+    while let Some(chunk) = bytes[..end].last_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk) ^ (ONES * b';' as u64);
+        let found = !(((word & !TOPS) + !TOPS) | word) & TOPS;
+        if found != 0 {
+            return Some(end - 1 - (found.leading_zeros() / 8) as usize);
+        }
+        end -= 8;
+    }
+    bytes[..end].iter().rposition(|&byte| byte == b';')
 }
 
 fn last_value<'a>(header: &'a str, name: &str) -> Option<&'a str> {
@@ -453,7 +526,20 @@ mod tests {
                 let expected = all.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
                 let found = find(std::iter::once(&bytes[..]), name);
                 prop_assert_eq!(found.as_deref(), expected);
+                let key = found.as_deref().and_then(SessionKey::presented);
+                prop_assert_eq!(find_key(std::iter::once(&bytes[..]), name), (found.is_some(), key));
             }
+        }
+
+        /// The short way to the key is no other than the long one.
+        #[test]
+        fn a_key_is_found_as_any_cookie_is(
+            headers in proptest::collection::vec("([ \t]{0,2}(sid|sid2|si|s|x)[ ]?=?[a-z0-9\" é]{0,42};?){0,4}", 0..3),
+        ) {
+            let all = || headers.iter().map(String::as_bytes);
+            let found = find(all(), "sid");
+            let key = found.as_deref().and_then(SessionKey::presented);
+            prop_assert_eq!(find_key(all(), "sid"), (found.is_some(), key));
         }
 
         #[test]
