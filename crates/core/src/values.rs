@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,8 +32,9 @@ pub struct Values(
 
 #[derive(Clone, Default)]
 struct Table {
-    /// The text that was parsed; ASCII. Bytes, so that only what is asked for is looked at again.
-    source: Vec<u8>,
+    /// The text that was parsed; ASCII. Bytes, so that only what is asked for is looked at again, and shared with the
+    /// payload from which it came.
+    source: Bytes,
     entries: Vec<Entry>,
     /// The [`mark`] of each key: nearly every key that is looked for in vain has another mark than all that are there.
     marks: u64,
@@ -194,19 +196,24 @@ impl Values {
     /// # Errors
     /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, or another value than an object.
     pub fn parse(json: Vec<u8>) -> Result<Self> {
+        Self::parse_shared(json.into())
+    }
+
+    /// As [`parse`](Self::parse), of bytes that others hold too: they are not copied.
+    pub(crate) fn parse_shared(json: Bytes) -> Result<Self> {
         // As nearly all are.
         if json.is_ascii() {
             return Self::parse_ascii(Some(json));
         }
-        Self::parse_ascii(json::ascii_from_latin1(json).map(String::into_bytes))
+        Self::parse_ascii(json::ascii_from_latin1(json.into()).map(Bytes::from))
     }
 
     /// As [`parse`](Self::parse) for what was written and is read as UTF-8.
     pub(crate) fn parse_utf8(json: Vec<u8>) -> Result<Self> {
-        Self::parse_ascii(json::ascii_from_utf8(json).map(String::into_bytes))
+        Self::parse_ascii(json::ascii_from_utf8(json).map(Bytes::from))
     }
 
-    fn parse_ascii(source: Option<Vec<u8>>) -> Result<Self> {
+    fn parse_ascii(source: Option<Bytes>) -> Result<Self> {
         let source = source.ok_or_else(|| {
             Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
         })?;
@@ -218,7 +225,7 @@ impl Values {
 
     /// Puts a dictionary together: the places of its keys in `source`, and its values.
     pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
-        let source = source.into_bytes();
+        let source = Bytes::from(source);
         let mut gatherer = Gatherer::new(&source, spans.len());
         spans.into_iter().for_each(|(key, value)| gatherer.push(key, false, value));
         let Gatherer { entries, marks, .. } = gatherer;

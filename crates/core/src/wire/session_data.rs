@@ -14,10 +14,6 @@ use crate::values::Values;
 /// `django.contrib.sessions.` and its qualified name instead: see [`Codec::signed_with_salt`].
 pub const SALT: &str = "django.contrib.sessions.SessionStore";
 
-/// A session's data is compressed from so many bytes on. Django tries it always. On fewer, zlib takes more time than
-/// everything else that a request does, both ways, and saves at most some hundred bytes; Django reads either.
-const WORTH_COMPRESSING: usize = 1_024;
-
 /// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
 ///
 /// Input for `loads` has passed the check of its signature, unless the engine is one without signatures.
@@ -223,7 +219,7 @@ impl SignedText {
     pub fn write(&self, values: &Values, now: Timestamp) -> Result<String> {
         values.check_writable()?;
         let data = self.serializer.dumps(values)?;
-        Ok(self.signer.sign_json(&data, now, data.len() >= WORTH_COMPRESSING))
+        Ok(self.signer.sign_session(&data, now))
     }
 }
 
@@ -275,7 +271,7 @@ impl Format for Json {
     }
 
     fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
-        Ok((Values::parse(payload.into())?, true))
+        Ok((Values::parse_shared(payload)?, true))
     }
 
     fn nothing(&self, nonce: u64) -> Option<Bytes> {

@@ -12,6 +12,7 @@ pub use self::base62::{b62_decode, b62_encode};
 use self::hash::Keyed;
 pub(crate) use self::hash::constant_time_eq;
 pub use self::hash::{Algorithm, derived_key};
+use self::payload::Effort;
 pub use self::payload::MAX_UNPACKED;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -229,7 +230,14 @@ impl TimestampSigner {
 
     /// JSON as signed text, what Django's `sign_object` makes: compressed on request, if that is shorter.
     pub fn sign_json(&self, json: &[u8], now: Timestamp, compress: bool) -> String {
-        self.sign_all(payload::pack(json, compress), now)
+        self.sign_all(payload::pack(json, if compress { Effort::Usual } else { Effort::None }), now)
+    }
+
+    /// [`sign_json`](Self::sign_json) for session data, which is compressed wherever Django would. Below 1 KiB zlib is
+    /// told to be quick: it would take longer than all the rest of a request.
+    pub(crate) fn sign_session(&self, json: &[u8], now: Timestamp) -> String {
+        let effort = if json.len() < 1_024 { Effort::Quick } else { Effort::Usual };
+        self.sign_all(payload::pack(json, effort), now)
     }
 
     /// The JSON out of signed text and the time of its signing, what Django's `unsign_object` reads. The JSON itself

@@ -9,14 +9,13 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 /// The pages, as the navigation lists them: where, and what they are called.
-const PAGES: &[(&str, &str)] =
-    &[
-        ("/", "Step by step"),
-        ("/practice", "Practice"),
-        ("/inspector", "Inspector"),
-        ("/trace", "Live trace"),
-        ("/routes", "Routes"),
-    ];
+const PAGES: &[(&str, &str)] = &[
+    ("/", "Step by step"),
+    ("/practice", "Practice"),
+    ("/inspector", "Inspector"),
+    ("/trace", "Live trace"),
+    ("/routes", "Routes"),
+];
 
 pub(crate) const STYLE_PATH: &str = "/style.css";
 pub(crate) const STYLE: &str = include_str!("style.css");

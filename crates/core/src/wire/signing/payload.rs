@@ -1,6 +1,7 @@
 //! What is signed: JSON, compressed where that helps, in URL-safe base64.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use base64::Engine;
 use base64::alphabet;
@@ -23,12 +24,28 @@ const STRICT: GeneralPurpose = GeneralPurpose::new(
 thread_local! {
     // Hundreds of kilobytes of state each: reset for the next session rather than made anew.
     static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(6), true));
+    static COMPRESS_QUICKLY: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), true));
     static DECOMPRESS: RefCell<Decompress> = RefCell::new(Decompress::new(true));
 }
 
+/// How hard zlib tries to make a payload shorter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Not at all.
+    None,
+    /// In a third of the time, for a result that is longer by some tens of bytes.
+    Quick,
+    /// As Python does.
+    Usual,
+}
+
 /// The payload of a signed text. Compressed only if that saves two bytes or more: one goes for the dot in front.
-pub(super) fn pack(json: &[u8], compress: bool) -> String {
-    let compressed = compress.then(|| deflate(json)).flatten();
+pub(super) fn pack(json: &[u8], effort: Effort) -> String {
+    let compressed = match effort {
+        Effort::None => None,
+        Effort::Quick => deflate(&COMPRESS_QUICKLY, json),
+        Effort::Usual => deflate(&COMPRESS, json),
+    };
     let mut text = String::with_capacity(compressed.as_deref().unwrap_or(json).len() * 4 / 3 + 64);
     match compressed {
         Some(compressed) => {
@@ -49,11 +66,11 @@ pub(super) fn unpack(payload: &str) -> Result<Vec<u8>> {
 }
 
 /// Compressed data in zlib's container, or `None` if it is not shorter than `json.len() - 1`.
-fn deflate(json: &[u8]) -> Option<Vec<u8>> {
+fn deflate(state: &'static LocalKey<RefCell<Compress>>, json: &[u8]) -> Option<Vec<u8>> {
     // Longer output is of no use, so no room is made for it: running out of room is the answer.
     let longest = json.len().checked_sub(2)?;
     let mut out = Vec::with_capacity(longest);
-    COMPRESS.with_borrow_mut(|compress| {
+    state.with_borrow_mut(|compress| {
         compress.reset();
         match compress.compress_vec(json, &mut out, FlushCompress::Finish) {
             // The allocator may have given more room than asked for.
