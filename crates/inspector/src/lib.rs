@@ -18,7 +18,7 @@ mod stats;
 pub use cloakroom_core::peek::Records;
 pub use handle::{Handle, NoHandle};
 pub use inspector::{Inspector, Named};
-pub use pages::{Access, Page, Pages};
+pub use pages::{Access, Page, Pages, Refusal, is_own_request};
 pub use record::{Details, Record, State};
 pub use revoke::Revocation;
 pub use scan::{Filter, Listing, Show, Step};

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -83,19 +84,13 @@ fn signer(password: &str) -> Signer {
 pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Ok(here) = Here::from_request_parts(&mut parts, &()).await;
-    let refused = site.access.refusal(&parts.headers, &parts.uri, parts.extensions.get()).or_else(|| {
-        (!is_own(&parts.method, &parts.headers))
+    let refused = site.access.refusal(&parts).or_else(|| {
+        (!is_own_request(&parts.method, &parts.headers))
             .then_some(Refusal::Forbidden("This form came from another site, so nothing was done."))
     });
     let mut response = match refused {
         None => next.run(Request::from_parts(parts, body)).await,
-        Some(Refusal::Forbidden(why)) => site.failure(&here, StatusCode::FORBIDDEN, html! { p { (why) } }),
-        Some(Refusal::Password) => {
-            let message = html! { p { "The inspector asks for its password, with any name of a user." } };
-            let response = site.failure(&here, StatusCode::UNAUTHORIZED, message);
-            ([(header::WWW_AUTHENTICATE, "Basic realm=\"Cloakroom inspector\", charset=\"UTF-8\"")], response)
-                .into_response()
-        }
+        Some(refusal) => refusal.answer(|status, why| site.failure(&here, status, html! { p { (why) } })),
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -113,10 +108,27 @@ pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next:
     response
 }
 
+/// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub enum Refusal {
+    /// For this reason.
     Forbidden(&'static str),
+    /// Whoever gives the password is.
     Password,
+}
+
+impl Refusal {
+    /// The answer, of which `page` makes what is shown: status and reason are its arguments.
+    pub fn answer(self, page: impl FnOnce(StatusCode, &'static str) -> Response) -> Response {
+        match self {
+            Self::Forbidden(why) => page(StatusCode::FORBIDDEN, why),
+            Self::Password => {
+                let response = page(StatusCode::UNAUTHORIZED, "The password is asked for, with any name of a user.");
+                let scheme = "Basic realm=\"Cloakroom inspector\", charset=\"UTF-8\"";
+                ([(header::WWW_AUTHENTICATE, scheme)], response).into_response()
+            }
+        }
+    }
 }
 
 /// What proxies add to what they forward.
@@ -129,9 +141,14 @@ const FORWARDED: [HeaderName; 5] = [
 ];
 
 impl Access {
-    fn refusal(&self, headers: &HeaderMap, uri: &Uri, peer: Option<&ConnectInfo<SocketAddr>>) -> Option<Refusal> {
+    /// Why a request is not let in, if it is not: for other pages of a site that are for the same people.
+    pub fn refusal(&self, request: &Parts) -> Option<Refusal> {
+        self.refuse(&request.headers, &request.uri, request.extensions.get())
+    }
+
+    fn refuse(&self, headers: &HeaderMap, uri: &Uri, peer: Option<&ConnectInfo<SocketAddr>>) -> Option<Refusal> {
         const ELSEWHERE: Refusal = Refusal::Forbidden(
-            "The inspector is for those on the machine of this site, at localhost. With a password it is for others, too.",
+            "This page is for those on the machine of this site, at localhost. With a password it is for others, too.",
         );
         match &self.0 {
             Rule::OwnCheck => None,
@@ -144,7 +161,7 @@ impl Access {
             Rule::Loopback => {
                 let Some(ConnectInfo(peer)) = peer else {
                     tracing::error!(
-                        "inspector: nobody is let in, since the server does not say who connects: serve the router by \
+                        "nobody is let in, since the server does not say who connects: serve the router by \
                          into_make_service_with_connect_info::<SocketAddr>(), or set a password"
                     );
                     return Some(ELSEWHERE);
@@ -184,8 +201,8 @@ fn password(authorization: &[u8]) -> Option<String> {
 }
 
 /// Whether a request may change something: browsers say of each request where it comes from, and what is not from here
-/// is refused.
-fn is_own(method: &Method, headers: &HeaderMap) -> bool {
+/// is to be refused. What says nothing is no browser, and has no cookie to abuse.
+pub fn is_own_request(method: &Method, headers: &HeaderMap) -> bool {
     if method.is_safe() {
         return true;
     }
@@ -208,7 +225,7 @@ mod tests {
 
     fn refusal(access: &Access, peer: Option<&str>, given: &[(&'static str, &str)]) -> Option<Refusal> {
         let peer = peer.map(|peer| ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 9)));
-        access.refusal(&headers(given), &Uri::from_static("/"), peer.as_ref())
+        access.refuse(&headers(given), &Uri::from_static("/"), peer.as_ref())
     }
 
     #[test]
@@ -265,17 +282,19 @@ mod tests {
     fn forms_of_other_sites_do_not_count() {
         for (given, own) in [
             (&[("sec-fetch-site", "same-origin")][..], true),
+            (&[("sec-fetch-site", "none")], true),
             (&[("sec-fetch-site", "same-site"), ("origin", "http://site:8000")], false),
             (&[("sec-fetch-site", "cross-site")], false),
             (&[("origin", "http://site:8000")], true),
+            (&[("origin", "http://site:8001")], false),
             (&[("origin", "http://site")], false),
             (&[("origin", "null")], false),
             (&[], true),
         ] {
             let mut headers = headers(given);
             headers.insert(header::HOST, HeaderValue::from_static("site:8000"));
-            assert_eq!(is_own(&Method::POST, &headers), own, "{given:?}");
-            assert!(is_own(&Method::GET, &headers));
+            assert_eq!(is_own_request(&Method::POST, &headers), own, "{given:?}");
+            assert!(is_own_request(&Method::GET, &headers));
         }
     }
 }

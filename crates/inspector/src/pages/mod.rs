@@ -22,7 +22,7 @@ use cloakroom_core::{Error, ErrorKind, Timestamp};
 use maud::{Markup, html};
 
 use crate::{Inspector, Step};
-pub use access::Access;
+pub use access::{Access, Refusal, is_own_request};
 use forms::Forms;
 use frame::Frame;
 pub use frame::Page;

@@ -27,10 +27,10 @@ pub(crate) struct Args {
     /// The directory for what this command makes for itself: a secret key, and a database if none is configured
     #[arg(long, value_name = "DIR", default_value = "cloakroom-data")]
     data: PathBuf,
-    /// Show the steps of each request at /trace, as they happen, to browsers on this machine
+    /// Show the steps of each request at /trace, as they happen, to whoever may see the inspector
     #[arg(long)]
     trace: bool,
-    /// The password of the inspector, which then lets in others than those on this machine
+    /// The password of the inspector and the live trace, which then let in others than those on this machine
     #[arg(long, value_name = "PASSWORD", env = "CLOAKROOM_INSPECTOR_PASSWORD", hide_env_values = true)]
     inspector_password: Option<String>,
 }
@@ -88,8 +88,9 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
         println!("Live trace: http://{address}/trace");
     }
     println!("Listening on http://{address} - stop with Ctrl-C");
-    let site = crate::site::router(&sessions).nest("/inspector", crate::pages::inspector::router(inspector, access));
-    let site = crate::log::around(live::around(site, live.clone()));
+    let site = live::around(crate::site::router(&sessions), live.clone(), access.clone());
+    // The inspector looks at sessions and has none: its own requests are no part of the trace.
+    let site = crate::log::around(site.nest("/inspector", crate::pages::inspector::router(inspector, access)));
     let stop = async move {
         stopped().await;
         if let Some(live) = live {

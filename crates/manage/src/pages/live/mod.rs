@@ -20,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use cloakroom::core::wire::cookie;
+use cloakroom::inspector::Access;
 use maud::html;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -153,15 +154,16 @@ impl Drop for End {
     }
 }
 
-/// Adds the page to a site whose requests it shows; without `live` a page that says how to get it.
-pub(crate) fn around(site: Router, live: Option<Live>) -> Router {
+/// Adds the page to a site whose requests it shows, for those whom `access` lets in; without `live` a page that says how
+/// to get it.
+pub(crate) fn around(site: Router, live: Option<Live>, access: Access) -> Router {
     let Some(live) = live else {
         return site.route(PATH, get(page::off));
     };
     let trace = Router::new()
         .route(PATH, get(page::page))
         .route("/trace/events", get(stream::events))
-        .route_layer(middleware::from_fn(local::guard))
+        .route_layer(middleware::from_fn_with_state(access, local::guard))
         .route(page::SCRIPT_PATH, get(page::script))
         .with_state(live.clone())
         .layer(middleware::from_fn(super::guard));

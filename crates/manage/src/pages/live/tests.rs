@@ -30,7 +30,7 @@ impl Site {
         let settings = Settings::builder().secret_key("of a test").set("SESSION_ENGINE", "cache").build().unwrap();
         let sessions = Sessions::from_settings(settings).await.unwrap();
         let live = Live::lasting(moment);
-        let router = around(crate::site::router(&sessions), Some(live.clone()));
+        let router = around(crate::site::router(&sessions), Some(live.clone()), Access::loopback());
         Self { live, router }
     }
 
@@ -286,7 +286,7 @@ async fn only_this_machine_sees_it_and_only_if_it_is_switched_on() {
         }
     }
     assert!(!site.live.is_looked_at(), "who is refused does not look on");
-    let off = Site { router: around(Router::new(), None), live: site.live };
+    let off = Site { router: around(Router::new(), None, Access::loopback()), live: site.live };
     let response = off.send(&mut Client::default(), "/trace").await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
