@@ -237,7 +237,7 @@ fn cookie(keeper: &Keeper, state: &State) -> Result<Answer> {
     };
     let Some(key) = key else { return Ok(Answer { set_cookie: None, vary: true }) };
     debug!(key = %key.masked(), "commit: the cookie is set");
-    Ok(Answer { set_cookie: Some(keeper.cookie.set(key.as_str(), lifetime(keeper, state)?)), vary: true })
+    Ok(Answer { set_cookie: Some(keeper.cookie.set_key(key, lifetime(keeper, state)?)), vary: true })
 }
 
 /// The answer that makes the browser drop the cookie.

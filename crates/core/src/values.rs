@@ -131,7 +131,20 @@ impl<'a> Gatherer<'a> {
     }
 
     /// Adds an entry; of a repeated key, the first place and the last value count.
+    #[inline]
     fn push(&mut self, key: Range<usize>, plain: bool, value: Text) {
+        let mark = mark(&self.source[key.clone()]);
+        if plain && self.marks & mark == 0 && self.entries.len() < SMALL {
+            // As nearly all are: certainly none of those that are there.
+            self.marks |= mark;
+            self.entries.push(Entry { key: Text::Source(key), value });
+        } else {
+            self.push_any(key, plain, value);
+        }
+    }
+
+    #[inline(never)]
+    fn push_any(&mut self, key: Range<usize>, plain: bool, value: Text) {
         let source = self.source;
         let own = match plain {
             true => None,
@@ -217,7 +230,7 @@ impl Values {
         let source = source.ok_or_else(|| {
             Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
         })?;
-        let mut gatherer = Gatherer::new(&source, 16);
+        let mut gatherer = Gatherer::new(&source, SMALL);
         json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, Text::Source(value)))?;
         let Gatherer { entries, marks, .. } = gatherer;
         Ok(Self(Some(Arc::new(Table { source, entries, marks }))))

@@ -134,9 +134,19 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn space(&mut self) {
-        // There seldom is any: neither Python nor we write it.
-        if self.peek().is_none_or(|byte| byte <= b' ') {
-            self.white_space();
+        self.after_space();
+    }
+
+    /// What stands next but for white space, past which this goes.
+    #[inline(always)]
+    fn after_space(&mut self) -> Option<u8> {
+        match self.peek() {
+            // There seldom is any: neither Python nor we write it.
+            Some(byte) if byte > b' ' => Some(byte),
+            _ => {
+                self.white_space();
+                self.peek()
+            }
         }
     }
 
@@ -175,8 +185,7 @@ impl<'a> Scanner<'a> {
             let start = self.at;
             self.value()?;
             entry(key, start..self.at);
-            self.space();
-            match self.peek() {
+            match self.after_space() {
                 Some(b',') => {
                     self.at += 1;
                     self.space();
@@ -197,12 +206,30 @@ impl<'a> Scanner<'a> {
             return self.fault("a key in quotation marks was expected");
         }
         let start = self.at + 1;
-        let plain = self.string()?;
+        let plain = self.string(special_bytes)?;
         let key = Key { span: start..self.at - 1, plain };
-        self.space();
-        self.expect(b':', "`:` was expected")?;
-        self.space();
+        self.colon()?;
         Ok(key)
+    }
+
+    /// As [`key`](Self::key), of an object within: nobody asks what its keys are.
+    #[inline(always)]
+    fn inner_key(&mut self) -> Result<(), Faulty> {
+        if self.peek() != Some(b'"') {
+            return self.fault("a key in quotation marks was expected");
+        }
+        self.text()?;
+        self.colon()
+    }
+
+    #[inline(always)]
+    fn colon(&mut self) -> Result<(), Faulty> {
+        if self.after_space() != Some(b':') {
+            return self.fault("`:` was expected");
+        }
+        self.at += 1;
+        self.space();
+        Ok(())
     }
 
     #[inline(always)]
@@ -223,10 +250,9 @@ impl<'a> Scanner<'a> {
                     return self.fault("it is nested too deeply");
                 }
                 self.at += 1;
-                self.space();
-                if self.peek() != Some(open + 2) {
+                if self.after_space() != Some(open + 2) {
                     if object {
-                        self.key()?;
+                        self.inner_key()?;
                     }
                     continue;
                 }
@@ -235,14 +261,13 @@ impl<'a> Scanner<'a> {
             }
             // A value has ended, or an empty container is about to: close what closes here.
             loop {
-                self.space();
                 let object = nesting.in_object();
-                match self.peek() {
+                match self.after_space() {
                     Some(b',') => {
                         self.at += 1;
                         self.space();
                         if object {
-                            self.key()?;
+                            self.inner_key()?;
                         }
                         break;
                     }
@@ -262,7 +287,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn scalar(&mut self) -> Result<(), Faulty> {
         match self.peek() {
-            Some(b'"') => self.string().map(drop),
+            Some(b'"') => self.text(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             _ => self.any_word(),
         }
@@ -344,11 +369,17 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Text, from one quotation mark past the other. Whether all of it is plain.
+    /// Text, from one quotation mark past the other.
     #[inline(always)]
-    fn string(&mut self) -> Result<bool, Faulty> {
+    fn text(&mut self) -> Result<(), Faulty> {
+        self.string(ends_or_escapes).map(drop)
+    }
+
+    /// As [`text`](Self::text), and whether all of it is free of what `marks` marks.
+    #[inline(always)]
+    fn string(&mut self, marks: impl Fn(u64) -> u64) -> Result<bool, Faulty> {
         self.at += 1;
-        self.at += plain_length(&self.bytes[self.at..]);
+        self.at += length_without(&self.bytes[self.at..], marks);
         if self.peek() == Some(b'"') {
             self.at += 1;
             return Ok(true);
@@ -370,7 +401,7 @@ impl<'a> Scanner<'a> {
                 Some(_) => return self.fault("a control character stands in text"),
                 None => return self.fault("text has no end"),
             }
-            self.at += plain_length(&self.bytes[self.at..]);
+            self.at += length_without(&self.bytes[self.at..], special_bytes);
         }
     }
 
@@ -390,16 +421,16 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes at the start are plain: none of what [`special_bytes`] marks. Eight at a time.
+/// How many bytes at the start are none that `marks` marks, eight at a time; fewer at the end, where only plain ones
+/// count.
 #[inline(always)]
-fn plain_length(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let Some((chunk, after)) = rest.split_first_chunk() {
-        let marks = special_bytes(u64::from_le_bytes(*chunk));
+fn length_without(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+    let (words, rest) = bytes.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let marks = marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
+            return 8 * at + (marks.trailing_zeros() / 8) as usize;
         }
-        rest = after;
     }
     bytes.len() - rest.len() + plain_rest(rest)
 }
@@ -412,13 +443,20 @@ fn plain_rest(bytes: &[u8]) -> usize {
 /// The top bit of each byte that is a control character, a quotation mark, a backslash, DEL or beyond ASCII. Bytes above
 /// such a one may be marked wrongly, so only the lowest mark counts.
 pub(super) const fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const TOPS: u64 = ONES << 7;
-    // Of bytes in ASCII, each of these has the top bit for just what it looks for: a difference that is negative, and
-    // for DEL a sum that is no ASCII any more.
-    let control = word.wrapping_sub(ONES * 0x20);
-    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    // For DEL, a sum that is no ASCII any more.
+    (word | word.wrapping_add(ONES) | ends_or_escapes(word)) & TOPS
+}
+
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES << 7;
+
+/// As [`special_bytes`] without DEL, and with bytes beyond ASCII marked or not: what text between quotation marks
+/// cannot simply go on with is always marked.
+#[inline(always)]
+const fn ends_or_escapes(word: u64) -> u64 {
+    // Of bytes in ASCII, each of these is negative for just what it looks for. With two bits exchanged, the quotation
+    // mark stands right above the control characters, and the space and `!` right above that.
+    let control_or_quote = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
     let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let delete = word.wrapping_add(ONES);
-    (word | control | quote | backslash | delete) & TOPS
+    (control_or_quote | backslash) & TOPS
 }

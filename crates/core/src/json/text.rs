@@ -14,7 +14,9 @@ const fn plain(byte: u8) -> bool {
 /// Whether [`escape`] would change the text.
 pub(crate) fn needs_escape(text: &str) -> bool {
     let (words, rest) = text.as_bytes().as_chunks();
-    words.iter().any(|word| special_bytes(u64::from_le_bytes(*word)) != 0) || !rest.iter().copied().all(plain)
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).any(|word| special_bytes(u64::from_le_bytes(*word)) != 0)
 }
 
 /// Appends the text as Python writes it between quotation marks.

@@ -94,7 +94,8 @@ impl<'a> Job<'a> {
                 "an earlier save of this request failed with an unknown outcome, and is not tried again",
             ));
         }
-        if self.rotate(now).await? {
+        // What is rare stands on its own, so that the usual save takes little memory.
+        if self.retired.is_some() && Box::pin(self.rotate(now)).await? {
             return Ok(());
         }
         match (&self.key, &self.record) {
@@ -113,7 +114,10 @@ impl<'a> Job<'a> {
                 self.create(drawn, now).await?;
             }
         }
-        self.retire(now).await
+        if self.retired.is_some() {
+            Box::pin(self.retire(now)).await?;
+        }
+        Ok(())
     }
 
     fn encode(&self, now: Timestamp) -> Result<(Bytes, Timestamp)> {
@@ -238,9 +242,9 @@ impl<'a> Job<'a> {
                 }
             }
             if place.is_none() {
-                place = Some(self.keeper.queue(key).await);
+                place = Some(Box::pin(self.keeper.queue(key)).await);
             }
-            back_off(attempt).await;
+            Box::pin(back_off(attempt)).await;
         }
         Err(contended())
     }
@@ -308,15 +312,17 @@ impl<'a> Job<'a> {
     /// After a save: what other handles did to the session while it was under way is rebased on what was saved.
     fn settle(&mut self) -> Result<()> {
         loop {
-            let (delta, edits) = {
-                let state = lock(self.state);
-                (state.delta.clone(), state.edits)
-            };
-            // Without the lock: the closure of an update may use the session.
-            let values = delta.replay(self.values.clone())?;
             let mut state = lock(self.state);
-            if state.edits != edits {
-                continue;
+            let mut values = self.values.clone();
+            if !state.delta.is_empty() {
+                let (delta, edits) = (state.delta.clone(), state.edits);
+                drop(state);
+                // Without the lock: the closure of an update may use the session.
+                values = delta.replay(values)?;
+                state = lock(self.state);
+                if state.edits != edits {
+                    continue;
+                }
             }
             self.finished = true;
             let (Some(key), Record::Standing(version)) = (self.key.take(), self.record.clone()) else {

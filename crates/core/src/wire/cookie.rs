@@ -5,6 +5,7 @@
 //! input: any bytes are read, nothing panics, and a value may unquote to any character whatever.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Write;
 
 use crate::clock::Timestamp;
@@ -106,24 +107,42 @@ impl CookieWriter {
     /// `lifetime` is the age in seconds (it may be zero or negative) and the moment the cookie ends; without it, the
     /// cookie lives until the browser closes.
     pub fn set(&self, value: &str, lifetime: Option<(i64, Timestamp)>) -> String {
-        let mut text = String::with_capacity(self.name.len() + value.len() + self.domain.len() + self.tail.len() + 80);
-        text.push_str(&self.name);
-        text.push('=');
-        push_value(&mut text, value);
-        text.push_str(&self.domain);
+        let value = match is_all_bare(value.as_bytes()) {
+            true => Cow::Borrowed(value),
+            false => Cow::Owned(quoted(value)),
+        };
+        self.set_as(value.as_bytes(), lifetime)
+    }
+
+    /// [`set`](Self::set) with a session's key.
+    pub(crate) fn set_key(&self, key: &SessionKey, lifetime: Option<(i64, Timestamp)>) -> String {
+        match is_all_bare(key.as_bytes()) {
+            true => self.set_as(key.as_bytes(), lifetime),
+            false => self.set(key.as_str(), lifetime),
+        }
+    }
+
+    /// With a value as it is to be written.
+    fn set_as(&self, value: &[u8], lifetime: Option<(i64, Timestamp)>) -> String {
+        // Bytes, which are looked at once when all are there.
+        let mut text = Vec::with_capacity(self.name.len() + value.len() + self.domain.len() + self.tail.len() + 80);
+        text.extend_from_slice(self.name.as_bytes());
+        text.push(b'=');
+        text.extend_from_slice(value);
+        text.extend_from_slice(self.domain.as_bytes());
         if let Some((_, expires)) = lifetime {
-            text.push_str("; expires=");
-            push_http_date(&mut text, expires);
+            text.extend_from_slice(b"; expires=");
+            text.extend_from_slice(&http_date_bytes(expires));
         }
         if self.http_only {
-            text.push_str("; HttpOnly");
+            text.extend_from_slice(b"; HttpOnly");
         }
         if let Some((age, _)) = lifetime {
-            text.push_str("; Max-Age=");
+            text.extend_from_slice(b"; Max-Age=");
             push_number(&mut text, age);
         }
-        text.push_str(&self.tail);
-        text
+        text.extend_from_slice(self.tail.as_bytes());
+        String::from_utf8(text).expect("texts, one after another")
     }
 
     /// The `Set-Cookie` value that makes the client drop the cookie.
@@ -140,17 +159,29 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 ///
 /// A moment outside the years 1 to 9999 is written as the first or last of them.
 pub fn http_date(time: Timestamp) -> String {
-    let mut text = String::with_capacity(29);
-    push_http_date(&mut text, time);
-    text
+    String::from_utf8_lossy(&http_date_bytes(time)).into_owned()
 }
 
-fn push_http_date(text: &mut String, time: Timestamp) {
+/// [`http_date`] in ASCII. Sessions that are saved in the same second mostly end in the same second.
+fn http_date_bytes(time: Timestamp) -> [u8; 29] {
+    thread_local! {
+        static LAST: Cell<(i64, [u8; 29])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+    }
     let secs = time.clamp(Timestamp::MIN, Timestamp::MAX).as_secs();
+    let (last, date) = LAST.get();
+    if last == secs {
+        return date;
+    }
+    let date = written_date(secs);
+    LAST.set((secs, date));
+    date
+}
+
+fn written_date(secs: i64) -> [u8; 29] {
     let days = secs.div_euclid(86_400);
     let clock = secs.rem_euclid(86_400);
     let (year, month, day) = super::expiry::civil_from_days(days);
-    // Each response with a session cookie has such a date, and the formatting machinery takes many times as long.
+    // The formatting machinery takes many times as long.
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     let mut put = |at: usize, number: i64| {
         date[at] = b'0' + (number / 10 % 10) as u8;
@@ -164,10 +195,10 @@ fn push_http_date(text: &mut String, time: Timestamp) {
     put(23, clock % 60);
     date[..3].copy_from_slice(WEEKDAYS[days.rem_euclid(7) as usize].as_bytes());
     date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
-    text.push_str(std::str::from_utf8(&date).expect("letters and digits"));
+    date
 }
 
-fn push_number(text: &mut String, number: i64) {
+fn push_number(text: &mut Vec<u8>, number: i64) {
     let (mut digits, mut at, mut left) = ([0; 20], 20, number.unsigned_abs());
     while left > 0 || at == 20 {
         at -= 1;
@@ -175,9 +206,9 @@ fn push_number(text: &mut String, number: i64) {
         left /= 10;
     }
     if number < 0 {
-        text.push('-');
+        text.push(b'-');
     }
-    text.push_str(std::str::from_utf8(&digits[at..]).expect("digits"));
+    text.extend_from_slice(&digits[at..]);
 }
 
 /// Whether the text is a value of the SameSite attribute, in any case.
@@ -246,11 +277,14 @@ fn configuration(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
-/// Appends a value, in quotes and with escapes where it needs them.
-fn push_value(text: &mut String, value: &str) {
-    if !value.is_empty() && value.bytes().all(is_bare) {
-        return text.push_str(value);
-    }
+/// Whether a value can stand without quotes. Looks at all of it in any case, which takes less than to stop early.
+fn is_all_bare(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().fold(true, |bare, byte| bare & is_bare(*byte))
+}
+
+/// A value in quotes, with escapes where it needs them.
+fn quoted(value: &str) -> String {
+    let mut text = String::with_capacity(value.len() + 16);
     text.push('"');
     for c in value.chars() {
         match c {
@@ -265,6 +299,7 @@ fn push_value(text: &mut String, value: &str) {
         }
     }
     text.push('"');
+    text
 }
 
 /// The value of the cookie `name` in a request's `Cookie` headers, as Django over WSGI sees it; `None` if there is no
