@@ -20,7 +20,7 @@ pub(crate) enum Change {
     /// Sets the value only where the key is missing: on replay, what another request set meanwhile stays.
     SetDefault(Box<str>, RawJson),
     Remove(Box<str>),
-    Update(Box<str>, Updater),
+    Update(Arc<str>, Updater),
     Clear,
 }
 

@@ -153,10 +153,11 @@ impl Session {
         T: Serialize + DeserializeOwned,
         F: Fn(Option<T>) -> Option<T> + Send + Sync + 'static,
     {
-        let name: Box<str> = key.into();
+        let name: Arc<str> = key.into();
+        let of = Arc::clone(&name);
         let update: Updater = Arc::new(move |present| {
-            let present = present.map(|raw| read(&name, raw)).transpose()?;
-            change(present).map(|value| represent(&name, &value)).transpose()
+            let present = present.map(|raw| read(&of, raw)).transpose()?;
+            change(present).map(|value| represent(&of, &value)).transpose()
         });
         for _ in 0..MAX_RUNS {
             let values = self.accessed_state().values.clone();
@@ -168,7 +169,7 @@ impl Session {
             if state.values.is_same(&values) || state.values.readable(key)? == present {
                 // Before the change, which would make a copy for as long as there are two of it.
                 drop(values);
-                state.update(key, raw, update)?;
+                state.update(name, raw, update)?;
                 return Ok(value);
             }
         }

@@ -1,5 +1,7 @@
 //! What is known of one request's session, and how each operation changes it. No I/O happens here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tracing::debug;
 use tracing::field::{DisplayValue, display};
@@ -155,14 +157,14 @@ impl State {
     }
 
     /// Makes an update whose closure was run already, on what stands here now, and came to `value`.
-    pub(crate) fn update(&mut self, key: &str, value: Option<RawJson>, update: Updater) -> Result<()> {
+    pub(crate) fn update(&mut self, key: Arc<str>, value: Option<RawJson>, update: Updater) -> Result<()> {
         self.check_writable()?;
-        self.trace("updated", key, value.as_ref().map_or(0, |value| value.as_str().len()));
+        self.trace("updated", &key, value.as_ref().map_or(0, |value| value.as_str().len()));
         match value {
-            Some(value) => self.values.insert_raw(key, value),
-            None => drop(self.values.remove(key)),
+            Some(value) => self.values.insert_raw(&key, value),
+            None => drop(self.values.remove(&key)),
         }
-        self.delta.push(Change::Update(key.into(), update));
+        self.delta.push(Change::Update(key, update));
         self.mark_modified();
         Ok(())
     }

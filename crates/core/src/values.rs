@@ -273,6 +273,13 @@ impl Values {
         Ok(())
     }
 
+    /// [`write_json`](Self::write_json) into bytes of its own, without the check: an opaque item becomes `null`.
+    pub(crate) fn json_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.source().len() + 64);
+        self.write_text(&mut out);
+        out
+    }
+
     fn write_text(&self, out: &mut Vec<u8>) {
         let source = self.source();
         out.reserve(source.len() + 64);
@@ -311,9 +318,7 @@ impl Values {
     ///
     /// What is to be stored is made by [`write_json`](Self::write_json).
     pub fn to_json(&self) -> String {
-        let mut out = Vec::new();
-        self.write_text(&mut out);
-        String::from_utf8(out).expect("keys and values are ASCII")
+        String::from_utf8(self.json_bytes()).expect("keys and values are ASCII")
     }
 
     /// The JSON text of an item; `null` for an opaque one.

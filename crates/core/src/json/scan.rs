@@ -378,8 +378,7 @@ impl<'a> Scanner<'a> {
     /// As [`text`](Self::text), and whether all of it is free of what `marks` marks.
     #[inline(always)]
     fn string(&mut self, marks: impl Fn(u64) -> u64) -> Result<bool, Faulty> {
-        self.at += 1;
-        self.at += length_without(&self.bytes[self.at..], marks);
+        self.at = next_marked(self.bytes, self.at + 1, marks);
         if self.peek() == Some(b'"') {
             self.at += 1;
             return Ok(true);
@@ -401,7 +400,7 @@ impl<'a> Scanner<'a> {
                 Some(_) => return self.fault("a control character stands in text"),
                 None => return self.fault("text has no end"),
             }
-            self.at += length_without(&self.bytes[self.at..], special_bytes);
+            self.at = next_marked(self.bytes, self.at, special_bytes);
         }
     }
 
@@ -421,18 +420,18 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes at the start are none that `marks` marks, eight at a time; fewer at the end, where only plain ones
-/// count.
+/// The place from `at` on of the first byte that `marks` marks, eight at a time; in the last few, of the first one that
+/// is not plain.
 #[inline(always)]
-fn length_without(bytes: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let (words, rest) = bytes.as_chunks();
-    for (at, word) in words.iter().enumerate() {
+fn next_marked(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
+    while let Some(word) = bytes.get(at..at + 8).and_then(<[u8]>::first_chunk) {
         let marks = marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return 8 * at + (marks.trailing_zeros() / 8) as usize;
+            return at + (marks.trailing_zeros() / 8) as usize;
         }
+        at += 8;
     }
-    bytes.len() - rest.len() + plain_rest(rest)
+    at + plain_rest(&bytes[at..])
 }
 
 #[inline(never)]

@@ -260,6 +260,29 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// Eight bytes are looked at together: each has to be seen for what it is wherever it stands, and beside any other.
+#[test]
+fn the_scanner_sees_each_character_at_each_place_of_text() {
+    for character in ('\0'..='\u{ff}').chain(['\u{20ac}', '\u{1f36a}']) {
+        for (before, neighbour) in
+            (0..10).flat_map(|before| [(before, "!"), (before, " "), (before, "\u{ff}"), (before, "#")])
+        {
+            let inside = format!("{}{character}{neighbour}{}", neighbour.repeat(before), "]".repeat(9));
+            for text in [format!("\"{inside}\""), format!("[{{\"{inside}\":\"{inside}\"}}]")] {
+                let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+                assert_eq!(scan::validate(&text).is_ok(), theirs, "{text:?}");
+            }
+            let mut keys = Vec::new();
+            let text = format!("{{\"{inside}\":0}}");
+            if text.is_ascii() && scan::split_object(text.as_bytes(), |key, _| keys.push(key)).is_ok() {
+                let plain = matches!(character, ' '..='~') && !matches!(character, '"' | '\\');
+                assert!(keys.len() == 1 && keys[0].plain == plain, "{text:?}");
+            }
+            assert_eq!(needs_escape(&inside), written(&inside).len() != inside.len() + 2, "{inside:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn values_come_back(value in value()) {
