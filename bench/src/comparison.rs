@@ -163,7 +163,8 @@ impl Comparison {
              the lowest and the highest. *Share* is requests a second over bare axum's at the same time. Databases write \
              to the disk as in production (SQLite FULL: `synchronous=FULL`, in WAL mode, for all libraries); Redis keeps \
              nothing on the disk. *With a copy*: reads come from the site's process, where sessions live on that were deleted \
-             from the store.\n\n",
+             from the store. actix-session runs on actix-web only, which carries another load than axum by itself: beside it \
+             stand bare actix-web, and Cloakroom on actix-web.\n\n",
             self.visitors, self.payload, self.seconds, self.rounds
         );
         text += &self.overview();
@@ -265,7 +266,7 @@ impl Comparison {
     /// The picture of the shares.
     pub fn picture(&self) -> Bars {
         let mut groups: Vec<Group> = Vec::new();
-        for row in self.rows.iter().filter(|row| !row.who.is_bare()) {
+        for row in self.rows.iter().filter(|row| row.who.has_sessions()) {
             let values = [Route::None, Route::Read, Route::Write].map(|route| {
                 row.cell(route).map(|cell| (cell.share.median, format!("{:.0} %", cell.share.median * 100.0)))
             });

@@ -28,8 +28,11 @@ pub struct Contestant {
 #[derive(Clone, Debug, PartialEq)]
 enum SiteKind {
     Bare,
+    BareActix,
     /// An engine, and options behind its URL.
     Cloakroom(Engine, String),
+    /// An engine, on actix-web.
+    CloakroomActix(Engine),
     /// Arguments of the peers' site, and the engine whose place its sessions have.
     Peer(&'static [&'static str], Engine),
 }
@@ -67,15 +70,25 @@ pub fn all() -> Vec<Contestant> {
         group,
         kind: SiteKind::Peer(arguments, engine),
     };
+    let ours_on_actix = |group, engine, store: &str| Contestant {
+        library: OURS.to_owned(),
+        store: format!("{store}, on actix-web"),
+        group,
+        kind: SiteKind::CloakroomActix(engine),
+    };
     let [memory, cookie, full, normal, postgres, redis, file, others, _] = GROUPS;
     let bare = Contestant { library: "bare axum".into(), store: String::new(), group: "", kind: SiteKind::Bare };
+    let bare_actix =
+        Contestant { library: "bare actix-web".into(), store: String::new(), group: "", kind: SiteKind::BareActix };
     vec![
         bare,
+        bare_actix,
         ours(memory, Engine::Memory, "memory", ""),
         peer(memory, Engine::Memory, TOWER, "memory", &[TOWER, "memory"]),
         peer(memory, Engine::Memory, TOWER, "moka", &[TOWER, "moka"]),
         peer(memory, Engine::Memory, AXUM, "memory", &["axum-session", "memory"]),
         ours(cookie, Engine::SignedCookies, "signed_cookies", ""),
+        ours_on_actix(cookie, Engine::SignedCookies, "signed_cookies"),
         peer(cookie, Engine::SignedCookies, ACTIX, "cookie, encrypted", &[ACTIX, "private-cookies"]),
         ours(full, Engine::Sqlite, "SQLite", ""),
         peer(full, Engine::Sqlite, TOWER, "SQLite", &[TOWER, "sqlite"]),
@@ -92,6 +105,7 @@ pub fn all() -> Vec<Contestant> {
         ours(postgres, Engine::Postgres, "PostgreSQL", ""),
         peer(postgres, Engine::Postgres, TOWER, "PostgreSQL", &[TOWER, "postgres"]),
         ours(redis, Engine::Redis, "Redis", ""),
+        ours_on_actix(redis, Engine::Redis, "Redis"),
         peer(redis, Engine::Redis, TOWER, "Redis", &[TOWER, "redis"]),
         peer(redis, Engine::Redis, ACTIX, "Redis", &[ACTIX, "redis"]),
         peer(redis, Engine::Redis, AXUM, "Redis with a copy", &["axum-session", "redis"]),
@@ -126,7 +140,12 @@ impl Contestant {
 
     /// Whether it is Cloakroom.
     pub fn is_ours(&self) -> bool {
-        matches!(self.kind, SiteKind::Cloakroom(..))
+        matches!(self.kind, SiteKind::Cloakroom(..) | SiteKind::CloakroomActix(_))
+    }
+
+    /// Whether its site is in the program with the other libraries.
+    pub fn is_with_peers(&self) -> bool {
+        !matches!(self.kind, SiteKind::Bare | SiteKind::Cloakroom(..))
     }
 
     /// Whether it is what all others are measured by.
@@ -136,13 +155,15 @@ impl Contestant {
 
     /// Whether each request is to be answered by a session's own counter.
     pub fn has_sessions(&self) -> bool {
-        !self.is_bare()
+        !matches!(self.kind, SiteKind::Bare | SiteKind::BareActix)
     }
 
     fn engine(&self) -> Option<Engine> {
         match self.kind {
-            SiteKind::Bare => None,
-            SiteKind::Cloakroom(engine, _) | SiteKind::Peer(_, engine) => Some(engine),
+            SiteKind::Bare | SiteKind::BareActix => None,
+            SiteKind::Cloakroom(engine, _) | SiteKind::CloakroomActix(engine) | SiteKind::Peer(_, engine) => {
+                Some(engine)
+            }
         }
     }
 }
@@ -152,8 +173,14 @@ impl Contestant {
 pub struct Programs {
     /// Bare axum and Cloakroom.
     pub ours: PathBuf,
-    /// The other libraries, if any of them takes part.
+    /// The other libraries, and sites on actix-web, if any of them takes part.
     pub peers: Option<PathBuf>,
+}
+
+impl Programs {
+    fn peers(&self) -> anyhow::Result<PathBuf> {
+        self.peers.clone().context("the peers' program is missing")
+    }
 }
 
 /// Servers, of each kind one, started when they are first needed.
@@ -233,8 +260,12 @@ impl Running {
             (SiteKind::Cloakroom(_, query), Some(backing)) => {
                 (programs.ours.clone(), Vec::new(), with_query(backing.settings(directory), query))
             }
+            (SiteKind::CloakroomActix(_), Some(backing)) => {
+                (programs.peers()?, vec!["cloakroom-actix".to_owned()], backing.settings(directory))
+            }
+            (SiteKind::BareActix, _) => (programs.peers()?, vec!["bare-actix".to_owned()], Vec::new()),
             (SiteKind::Peer(arguments, _), Some(backing)) => {
-                let program = programs.peers.clone().context("the peers' program is missing")?;
+                let program = programs.peers()?;
                 let mut arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
                 arguments.extend(["--url".to_owned(), backing.url(directory)]);
                 (program, arguments, Vec::new())
@@ -243,7 +274,7 @@ impl Running {
         };
         arguments.extend(["--workers".to_owned(), "2".to_owned()]);
         let recipe = Recipe { program, arguments, environment, directory: directory.to_owned() };
-        if contestant.is_ours() && backing.as_ref().is_some_and(Backing::has_database) {
+        if matches!(contestant.kind, SiteKind::Cloakroom(..)) && backing.as_ref().is_some_and(Backing::has_database) {
             migrate(recipe.command().args(&recipe.arguments).arg("--migrate"))?;
         }
         let site = Site::start(recipe, &directory.join("log"))
@@ -294,8 +325,9 @@ mod tests {
             let only: Vec<String> = only.iter().map(|&part| part.to_owned()).collect();
             choose(all(), &only).unwrap().iter().map(Contestant::id).collect()
         };
-        assert_eq!(ids(&["cloakroom-redis"]), ["bare-axum", "cloakroom-redis"]);
-        assert_eq!(ids(&["actix", "moka"]).len(), 4);
+        assert_eq!(ids(&["cloakroom-postgresql"]), ["bare-axum", "cloakroom-postgresql"]);
+        assert_eq!(ids(&["cloakroom-redis"]).len(), 3);
+        assert_eq!(ids(&["actix-session", "moka"]).len(), 4);
         assert_eq!(ids(&[]).len(), all().len());
         assert!(choose(all(), &["nobody".to_owned()]).is_err());
         let mut names = ids(&[]);

@@ -1,7 +1,8 @@
 //! `peer-site LIBRARY STORE`: the routes of Cloakroom's sites that the torture and the comparison ask for, on other
-//! session libraries, each used as its documentation says.
+//! session libraries, each used as its documentation says; and those of the comparison on actix-web.
 
 mod actix_session;
+mod actix_web_sites;
 mod axum_session;
 mod sweep;
 mod tower_sessions;
@@ -17,8 +18,8 @@ struct Args {
     /// The library
     #[arg(value_enum)]
     library: Library,
-    /// What keeps the sessions
-    #[arg(value_enum)]
+    /// What keeps the sessions, where no settings say so
+    #[arg(value_enum, default_value = "memory")]
     store: Store,
     /// Where that is
     #[arg(long, default_value = "")]
@@ -42,6 +43,10 @@ enum Library {
     TowerSessions,
     ActixSession,
     AxumSession,
+    /// None, on actix-web
+    BareActix,
+    /// Cloakroom on actix-web, with the settings in the environment
+    CloakroomActix,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -82,8 +87,11 @@ impl Query {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if let Library::ActixSession = args.library {
-        return actix_session::serve(args);
+    match args.library {
+        Library::ActixSession => return actix_session::serve(args),
+        Library::BareActix => return actix_web_sites::serve_bare(args),
+        Library::CloakroomActix => return actix_web_sites::serve_cloakroom(args),
+        Library::TowerSessions | Library::AxumSession => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(args.workers).enable_all().build()?;
     runtime.block_on(async {

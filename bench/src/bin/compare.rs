@@ -99,7 +99,7 @@ fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     raise_connection_limit();
     let load_before = results::load();
     let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let has_peers = rows.iter().any(|row| !row.is_ours() && !row.is_bare());
+    let has_peers = rows.iter().any(Contestant::is_with_peers);
     let programs = Programs {
         ours: build::program(&bench, "cloakroom-bench", "bench-site")?,
         peers: has_peers.then(|| build::program(&bench, "cloakroom-bench-peers", "peer-site")).transpose()?,
