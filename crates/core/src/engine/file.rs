@@ -1,13 +1,17 @@
 //! Sessions in files, laid out as by Django's `file` engine: one file a session, named by cookie and key.
 
 mod directory;
+mod glance;
 mod sweep;
+mod workers;
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,7 +23,12 @@ use crate::peek::Peek;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use crate::sweep::{Turn, Turns, turn_in};
 use crate::wire::expiry::Lifetime;
-use directory::{Directory, Temporary, new_file};
+use directory::{Attempt, Content, Directory, Temporary, new_file};
+
+/// A lock is held for microseconds; who holds one for longer than this was stopped, or is no session server.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks at a lock that is held for longer than that.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// How long a file with this content lives. Django keeps no expiry beside a file: it follows from the data in it and
 /// from when it was modified.
@@ -77,21 +86,42 @@ impl FileStore {
         self
     }
 
-    /// Runs blocking work on a thread of its own, so that it holds up no other request.
+    /// Has blocking work done on other threads, so that it holds up no other request.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Directory) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let directory = Arc::clone(&self.0);
-        let task = tokio::task::spawn_blocking(move || work(&directory).map_err(|error| directory.unavailable(error)));
-        match task.await {
-            Ok(outcome) => outcome,
-            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
-            Err(stopped) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the runtime shut down before the file engine could do its work",
-            )
-            .with_source(stopped)),
+        let done = self.0.workers.run(move || work(&directory)).await.flatten();
+        done.map_err(|error| self.0.unavailable(error))
+    }
+
+    /// Has work done on the file that stands at `path`, with its lock; `None` if there is none.
+    ///
+    /// Who waits for a lock waits here, and holds up no thread: a process that was stopped would in time take them all.
+    async fn locked<T: Send + 'static>(
+        &self,
+        path: PathBuf,
+        work: impl FnOnce(&Directory, &Path, File) -> io::Result<T> + Clone + Send + 'static,
+    ) -> Result<Option<T>> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            let (path, work) = (path.clone(), work.clone());
+            let tried = self.blocking(move |directory| {
+                Ok(match directory.lock(&path)? {
+                    Attempt::Locked(file) => ControlFlow::Break(Some(work(directory, &path, file)?)),
+                    Attempt::NoFile => ControlFlow::Break(None),
+                    Attempt::Busy => ControlFlow::Continue(()),
+                })
+            });
+            if let ControlFlow::Break(done) = tried.await? {
+                return Ok(done);
+            }
+            if Instant::now() > deadline {
+                let message = format!("a session's file was locked by another process for {LOCK_TIMEOUT:?}");
+                return Err(self.0.unavailable(io::Error::new(io::ErrorKind::TimedOut, message)));
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
         }
     }
 }
@@ -114,10 +144,11 @@ impl Turns for FileStore {
 impl Store for FileStore {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(path) = self.0.path_of(key) else { return Ok(None) };
-        self.blocking(move |directory| {
-            Ok(directory.read(&path)?.filter(|stored| !directory.has_expired(stored.expiry)))
-        })
-        .await
+        let read = match self.0.glance.read(&path) {
+            Some(content) => Some(self.0.stored(content)),
+            None => self.blocking(move |directory| Ok(directory.read(&path)?.map(|it| directory.stored(it)))).await?,
+        };
+        Ok(read.filter(|stored| !self.0.has_expired(stored.expiry)))
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
@@ -158,65 +189,55 @@ impl Store for FileStore {
     ) -> Result<Replaced> {
         let Some(path) = self.0.path_of(key) else { return Ok(Replaced::Gone) };
         let version = version.clone();
-        self.blocking(move |directory| {
-            // A look without the lock: who comes too late has neither to wait for it nor to write a file in vain.
-            match directory.read(&path)? {
-                None => return Ok(Replaced::Gone),
-                Some(stored) if stored.version != version => return Ok(Replaced::Conflict(stored)),
-                Some(_) => {}
+        let replaced = self.locked(path, move |directory, path, mut file| {
+            let content = Content::of(&mut file)?;
+            if !content.is(&version) {
+                return Ok(Replaced::Conflict(directory.stored(content)));
             }
-            // Written before the lock is taken, so that it is held for the look and the rename alone.
-            let temporary = Temporary::write(directory, &path, &payload, expiry)?;
-            let Some(mut file) = directory.lock(&path)? else { return Ok(Replaced::Gone) };
-            let stored = directory.read_from(&mut file)?;
-            if stored.version != version {
-                return Ok(Replaced::Conflict(stored));
-            }
-            temporary.rename(&path)?;
+            let temporary = Temporary::write(directory, path, &payload, expiry)?;
+            temporary.rename(path)?;
             directory.sync()?;
             Ok(Replaced::Replaced(Version::payload(payload)))
-        })
-        .await
+        });
+        Ok(replaced.await?.unwrap_or(Replaced::Gone))
     }
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
         let Some(path) = self.0.path_of(key) else { return Ok(Touched::Gone) };
-        self.blocking(move |directory| {
-            let Some(mut file) = directory.lock(&path)? else { return Ok(Touched::Gone) };
-            let stored = directory.read_from(&mut file)?;
-            if directory.has_expired(stored.expiry) {
+        let touched = self.locked(path, move |directory, _, mut file| {
+            let content = Content::of(&mut file)?;
+            if directory.has_expired(directory.expiry_of(&content)) {
                 return Ok(Touched::Gone);
             }
-            file.set_modified(directory.modified_for(&stored.payload, expiry).into())?;
+            file.set_modified(directory.modified_for(&content.payload, expiry).into())?;
             if directory.sync {
                 file.sync_all()?;
             }
             Ok(Touched::Touched)
-        })
-        .await
+        });
+        Ok(touched.await?.unwrap_or(Touched::Gone))
     }
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         let Some(path) = self.0.path_of(key) else { return Ok(Deleted::Gone) };
         let version = version.cloned();
-        self.blocking(move |directory| {
-            // A sign-out takes the lock too: without it, the rename of a save under way would bring the file back.
-            let Some(mut file) = directory.lock(&path)? else { return Ok(Deleted::Gone) };
+        // A sign-out takes the lock too: without it, the rename of a save under way would bring the file back.
+        let deleted = self.locked(path, move |directory, path, mut file| {
             if let Some(version) = version {
-                let stored = directory.read_from(&mut file)?;
-                if stored.version != version {
-                    return Ok(Deleted::Conflict(stored));
+                let content = Content::of(&mut file)?;
+                if !content.is(&version) {
+                    return Ok(Deleted::Conflict(directory.stored(content)));
                 }
             }
-            match fs::remove_file(&path) {
+            match fs::remove_file(path) {
                 // Django, which takes no lock, was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Deleted::Gone),
                 removed => removed?,
             }
             directory.sync()?;
             Ok(Deleted::Deleted)
-        })
-        .await
+        });
+        Ok(deleted.await?.unwrap_or(Deleted::Gone))
     }
 
     async fn clear_expired(&self, batch: usize) -> Result<Cleared> {
@@ -233,6 +254,6 @@ impl Store for FileStore {
 impl Peek for FileStore {
     async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(path) = self.0.path_of(key) else { return Ok(None) };
-        self.blocking(move |directory| directory.read(&path)).await
+        self.blocking(move |directory| Ok(directory.read(&path)?.map(|content| directory.stored(content)))).await
     }
 }

@@ -4,12 +4,14 @@ use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind as Io, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Dating;
+use super::glance::Glance;
 use super::sweep::Walk;
+use super::workers::Workers;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeySource, SessionKey};
@@ -19,8 +21,6 @@ use crate::wire::expiry::Lifetime;
 /// Between a file's name and eight random characters, in the name of a temporary file: Django's own pattern.
 const TEMPORARY: &str = "_out_";
 const RANDOM_LENGTH: usize = 8;
-/// A lock is held for microseconds; who holds one for longer than this was stopped, or is no session server.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub(super) struct Directory {
@@ -33,6 +33,8 @@ pub(super) struct Directory {
     pub(super) sync: bool,
     /// Where a sweep that works in batches goes on.
     pub(super) walk: Arc<Mutex<Option<Walk>>>,
+    pub(super) workers: Workers,
+    pub(super) glance: Arc<Glance>,
 }
 
 impl Directory {
@@ -76,7 +78,18 @@ impl Directory {
             }
             Ok(_) => {}
         }
-        Ok(Self { path, prefix: prefix.to_owned(), clock, lifetime, has_links, sync: false, walk: Arc::default() })
+        let glance = Glance::at(&path);
+        Ok(Self {
+            path,
+            prefix: prefix.to_owned(),
+            clock,
+            lifetime,
+            has_links,
+            sync: false,
+            walk: Arc::default(),
+            workers: Workers::default(),
+            glance: Arc::new(glance),
+        })
     }
 
     /// Where the file of a key is; `None` for a key that can be none.
@@ -111,22 +124,21 @@ impl Directory {
     }
 
     /// What stands in a session's file, without a lock: it is replaced as a whole.
-    pub(super) fn read(&self, path: &Path) -> io::Result<Option<Stored>> {
+    pub(super) fn read(&self, path: &Path) -> io::Result<Option<Content>> {
         let file = self.open_file(path, OpenOptions::new().read(true))?;
-        file.map(|mut file| self.read_from(&mut file)).transpose()
+        file.map(|mut file| Content::of(&mut file)).transpose()
     }
 
-    pub(super) fn read_from(&self, file: &mut File) -> io::Result<Stored> {
-        let metadata = file.metadata()?;
-        // Room for the whole, within reason: a length is only what the file system says.
-        let mut payload = Vec::with_capacity(metadata.len().min(1 << 20) as usize + 1);
-        file.read_to_end(&mut payload)?;
-        let payload = Bytes::from(payload);
-        let expiry = match payload.is_empty() {
+    pub(super) fn expiry_of(&self, content: &Content) -> Timestamp {
+        match content.payload.is_empty() {
             true => Timestamp::MAX,
-            false => (self.lifetime)(&payload).end(metadata.modified()?.into()),
-        };
-        Ok(Stored { version: Version::payload(payload.clone()), payload, expiry })
+            false => (self.lifetime)(&content.payload).end(content.modified),
+        }
+    }
+
+    pub(super) fn stored(&self, content: Content) -> Stored {
+        let expiry = self.expiry_of(&content);
+        Stored { version: Version::payload(content.payload.clone()), payload: content.payload, expiry }
     }
 
     /// Django counts in whole seconds, rounded down.
@@ -134,25 +146,16 @@ impl Directory {
         expiry.micros_since(self.clock.now()) < 1_000_000
     }
 
-    /// The file that stands at `path`, with its lock; `None` if there is none.
-    pub(super) fn lock(&self, path: &Path) -> io::Result<Option<File>> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let mut pause = Duration::from_micros(50);
-        loop {
+    /// Asks for the file that stands at `path`, with its lock, until who has it is likely to be done.
+    pub(super) fn lock(&self, path: &Path) -> io::Result<Attempt> {
+        for pause in [0, 50, 100, 200, 400] {
+            std::thread::sleep(Duration::from_micros(pause));
             match self.try_lock(path)? {
-                Attempt::Locked(file) => return Ok(Some(file)),
-                Attempt::NoFile => return Ok(None),
                 Attempt::Busy => {}
+                attempt => return Ok(attempt),
             }
-            // Asked again and again: waiting in the system could not be given up, and one process that was stopped
-            // would in time take every thread for blocking work.
-            if Instant::now() > deadline {
-                let message = format!("a session's file was locked by another process for {LOCK_TIMEOUT:?}");
-                return Err(io::Error::new(Io::TimedOut, message));
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(2));
         }
+        Ok(Attempt::Busy)
     }
 
     /// Asks once for the file that stands at `path`, with its lock.
@@ -200,6 +203,29 @@ impl Directory {
     }
 }
 
+/// What is in a session's file.
+pub(super) struct Content {
+    pub(super) payload: Bytes,
+    /// When it was written, or what was set as that.
+    pub(super) modified: Timestamp,
+}
+
+impl Content {
+    pub(super) fn of(file: &mut File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        // Room for the whole, within reason: a length is only what the file system says.
+        let mut payload = Vec::with_capacity(metadata.len().min(1 << 20) as usize + 1);
+        // A file by itself would ask for its length once more.
+        file.take(u64::MAX).read_to_end(&mut payload)?;
+        Ok(Self { payload: payload.into(), modified: metadata.modified()?.into() })
+    }
+
+    /// Whether it is the state that a version stands for.
+    pub(super) fn is(&self, version: &Version) -> bool {
+        version.as_payload() == Some(&self.payload)
+    }
+}
+
 /// What came of asking for a lock.
 pub(super) enum Attempt {
     Locked(File),
@@ -214,6 +240,7 @@ pub(super) struct Temporary {
     /// Open for as long as the file is in use, with a lock that tells sweeps so: its age tells them nothing, since
     /// its time of modification is the session's.
     _file: File,
+    is_renamed: bool,
 }
 
 impl Temporary {
@@ -222,7 +249,7 @@ impl Temporary {
         path.push(TEMPORARY);
         path.push(random_name().map_err(io::Error::other)?);
         let path = PathBuf::from(path);
-        let temporary = Self { _file: new_file(&path)?, path };
+        let temporary = Self { _file: new_file(&path)?, path, is_renamed: false };
         let mut file = &temporary._file;
         file.lock()?;
         file.write_all(payload)?;
@@ -234,15 +261,18 @@ impl Temporary {
     }
 
     /// Puts the file in the place of the session's.
-    pub(super) fn rename(&self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.path, target)
+    pub(super) fn rename(mut self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.path, target)?;
+        self.is_renamed = true;
+        Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing under this name; its random part is nobody else's.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_renamed {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use tracing::{debug, warn};
 
 use super::super::page::Page;
-use super::directory::{Attempt, Directory};
+use super::directory::{Attempt, Content, Directory};
 use crate::clock::Timestamp;
 use crate::key::SessionKey;
 use crate::store::Cleared;
@@ -80,7 +80,7 @@ impl Directory {
         }
         if is_session {
             // The first look takes no lock, so that live sessions are not disturbed.
-            let has_expired = self.read(&path)?.is_some_and(|stored| self.has_expired(stored.expiry));
+            let has_expired = self.read(&path)?.is_some_and(|content| self.has_expired(self.expiry_of(&content)));
             return Ok(has_expired && self.remove_if(&path, |expiry| self.has_expired(expiry))?);
         }
         // Not counted: it never was a session.
@@ -98,7 +98,7 @@ impl Directory {
     fn remove_if(&self, path: &Path, over: impl Fn(Timestamp) -> bool) -> io::Result<bool> {
         // Busy means that it is being saved, so it is not over.
         let Attempt::Locked(mut file) = self.try_lock(path)? else { return Ok(false) };
-        if !over(self.read_from(&mut file)?.expiry) {
+        if !over(self.expiry_of(&Content::of(&mut file)?)) {
             return Ok(false);
         }
         match fs::remove_file(path) {
