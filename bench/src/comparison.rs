@@ -163,7 +163,7 @@ impl Comparison {
              the lowest and the highest. *Share* is requests a second over bare axum's at the same time. Databases write \
              to the disk as in production (SQLite FULL: `synchronous=FULL`, in WAL mode, for all libraries); Redis keeps \
              nothing on the disk. *With a copy*: reads come from the site's process, where sessions live on that were deleted \
-             from the store. actix-session runs on actix-web only, which carries another load than axum by itself: beside it \
+             from the store. *Near cache*: such a copy, but one that the server tells of every change. actix-session runs on actix-web only, which carries another load than axum by itself: beside it \
              stand bare actix-web, and Cloakroom on actix-web.\n\n",
             self.visitors, self.payload, self.seconds, self.rounds
         );

@@ -106,6 +106,7 @@ pub fn all() -> Vec<Contestant> {
         peer(postgres, Engine::Postgres, TOWER, "PostgreSQL", &[TOWER, "postgres"]),
         ours(redis, Engine::Redis, "Redis", ""),
         ours_on_actix(redis, Engine::Redis, "Redis"),
+        ours(redis, Engine::Redis, "Redis, near cache", "near_cache_megabytes=64"),
         peer(redis, Engine::Redis, TOWER, "Redis", &[TOWER, "redis"]),
         peer(redis, Engine::Redis, ACTIX, "Redis", &[ACTIX, "redis"]),
         peer(redis, Engine::Redis, AXUM, "Redis with a copy", &["axum-session", "redis"]),
@@ -326,7 +327,7 @@ mod tests {
             choose(all(), &only).unwrap().iter().map(Contestant::id).collect()
         };
         assert_eq!(ids(&["cloakroom-postgresql"]), ["bare-axum", "cloakroom-postgresql"]);
-        assert_eq!(ids(&["cloakroom-redis"]).len(), 3);
+        assert_eq!(ids(&["cloakroom-redis"]).len(), 4);
         assert_eq!(ids(&["actix-session", "moka"]).len(), 4);
         assert_eq!(ids(&[]).len(), all().len());
         assert!(choose(all(), &["nobody".to_owned()]).is_err());
