@@ -87,6 +87,11 @@ pub trait Dialect: Send + Sync + 'static {
     /// What it means that a statement took longer than the [`patience`](Self::patience).
     fn silence(&self, doing: &'static str) -> Error;
 
+    /// How many bytes a statement may have at most, if the server breaks the connection of a longer one.
+    fn longest_statement(&self) -> impl Future<Output = Option<u64>> + Send {
+        async { None }
+    }
+
     /// The turn to sweep in the background, `None` if another node has it.
     fn turn(&self) -> impl Future<Output = Result<Option<Box<dyn Turn>>>> + Send;
 }
@@ -140,6 +145,17 @@ pub enum Param<'a> {
     Moment(Timestamp),
     /// A number of rows.
     Count(i64),
+}
+
+impl Param<'_> {
+    /// How many bytes it carries; the small change of numbers and dates does not count.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Key(text) | Self::Text(text) => text.len(),
+            Self::Payload(bytes) => bytes.len(),
+            Self::Moment(_) | Self::Count(_) => 0,
+        }
+    }
 }
 
 /// What many can do by one statement.

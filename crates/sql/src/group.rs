@@ -31,7 +31,7 @@ const MOST: usize = 64;
 /// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many bytes an operation may carry that goes together with others. Larger ones gain nothing by it.
-const LARGE: usize = 1 << 16;
+pub(crate) const LARGE: usize = 1 << 16;
 
 /// An operation on one row, with what it takes.
 #[derive(Clone)]

@@ -227,6 +227,11 @@ impl Dialect for MySql {
         self.server.silence(doing)
     }
 
+    async fn longest_statement(&self) -> Option<u64> {
+        let pools = self.server.pools();
+        sqlx::query_scalar("SELECT @@max_allowed_packet").fetch_one(pools.write.pool()).await.ok()
+    }
+
     async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
         // Names of locks hold for the whole server.
         const LOCK: &str = "SELECT 1 FROM DUAL WHERE GET_LOCK(CONCAT('cloakroom.sweep.', MD5(DATABASE())), 0) = 1";

@@ -11,7 +11,7 @@ use sqlx::Database;
 use sqlx::error::BoxDynError;
 
 use crate::dialect::{Dialect, Failed, Param, Run, Running};
-use crate::group::{Groups, Joined, Wish};
+use crate::group::{Groups, Joined, LARGE, Wish};
 use crate::lease::{Connections, Lease};
 use crate::migrate::Migrations;
 
@@ -115,8 +115,27 @@ impl<D: Dialect> SqlStore<D> {
         params: &[Param<'_>],
     ) -> Result<Ran<T>> {
         let mut repeated = false;
-        let result = self.attempt(doing, side, way, sql, &|| self.dialect.arguments(params), &mut repeated).await?;
-        Ok(Ran { result, repeated })
+        let result = self.attempt(doing, side, way, sql, &|| self.dialect.arguments(params), &mut repeated).await;
+        match result {
+            Ok(result) => Ok(Ran { result, repeated }),
+            Err(error) => Err(self.explained(doing, error, params.iter().map(Param::size).sum()).await),
+        }
+    }
+
+    /// An error of a statement that carried `size` bytes. A server that is sent more than it takes may break the
+    /// connection before its reason was read.
+    async fn explained(&self, doing: &'static str, error: Error, size: usize) -> Error {
+        if error.kind() != ErrorKind::Unavailable || size < LARGE {
+            return error;
+        }
+        match self.dialect.longest_statement().await {
+            Some(longest) if longest < size as u64 => {
+                let message =
+                    format!("could not {doing}: it has {size} bytes, and the database takes {longest} at most");
+                Error::new(ErrorKind::TooLarge, message).with_source(error)
+            }
+            _ => error,
+        }
     }
 
     /// The same, with whatever makes the arguments. `repeated` is told in case of an error too.
