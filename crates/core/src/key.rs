@@ -52,7 +52,7 @@ impl SessionKey {
         }
         Some(match Self::inline(text) {
             Some(key) => key,
-            None => Self(Repr::Heap(String::from_utf8_lossy(text).into())),
+            None => Self(Repr::Heap(std::str::from_utf8(text).expect("ASCII is text").into())),
         })
     }
 

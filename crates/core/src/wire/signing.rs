@@ -3,11 +3,13 @@
 mod base62;
 mod hash;
 mod payload;
+mod small;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use self::base62::Base62;
 pub use self::base62::{b62_decode, b62_encode};
 use self::hash::Keyed;
 pub(crate) use self::hash::constant_time_eq;
@@ -107,19 +109,25 @@ impl Signer {
 
     /// The signature of a value, without the value.
     pub fn signature(&self, value: &str) -> String {
-        self.keys[0].signature(value.as_bytes())
+        self.keys[0].signature(value.as_bytes()).as_str().to_owned()
     }
 
     /// The value, the separator and the signature.
     pub fn sign(&self, value: &str) -> String {
-        self.sign_all(value.to_owned())
+        let mut text = String::with_capacity(value.len() + self.overhead());
+        text.push_str(value);
+        self.sign_all(text)
+    }
+
+    /// How many bytes signed text is longer than what was signed.
+    fn overhead(&self) -> usize {
+        self.separator.len() + self.keys[0].signature_length()
     }
 
     fn sign_all(&self, mut text: String) -> String {
         let signature = self.keys[0].signature(text.as_bytes());
-        text.reserve_exact(self.separator.len() + signature.len());
         text.push_str(&self.separator);
-        text.push_str(&signature);
+        text.push_str(signature.as_str());
         text
     }
 
@@ -137,7 +145,7 @@ impl Signer {
             .rsplit_once(&*self.separator)
             .ok_or_else(|| Error::new(ErrorKind::BadSignature, "the signed text has no separator"))?;
         // Every key is tried only until one fits: which one it was is no secret, the comparison itself is constant.
-        match self.keys.iter().position(|key| constant_time_eq(&key.signature(value.as_bytes()), signature)) {
+        match self.keys.iter().position(|key| constant_time_eq(key.signature(value.as_bytes()).as_str(), signature)) {
             Some(key) => Ok((value, key)),
             None => Err(Error::new(ErrorKind::BadSignature, "the signature does not match")),
         }
@@ -149,7 +157,7 @@ impl Signer {
     fn is_current(&self, signed: &str) -> bool {
         self.keys.len() == 1
             || signed.rsplit_once(&*self.separator).is_some_and(|(value, signature)| {
-                constant_time_eq(&self.keys[0].signature(value.as_bytes()), signature)
+                constant_time_eq(self.keys[0].signature(value.as_bytes()).as_str(), signature)
             })
     }
 }
@@ -185,13 +193,20 @@ impl TimestampSigner {
 
     /// The value, the time of signing and the signature.
     pub fn sign(&self, value: &str, now: Timestamp) -> String {
-        self.sign_all(value.to_owned(), now)
+        self.sign_with(now, |room| {
+            let mut text = String::with_capacity(value.len() + room);
+            text.push_str(value);
+            text
+        })
     }
 
-    fn sign_all(&self, mut text: String, now: Timestamp) -> String {
-        text.push_str(&self.0.separator);
+    /// Signs the text that `value` makes with room for so many more bytes, so that nothing is copied once more.
+    fn sign_with(&self, now: Timestamp, value: impl FnOnce(usize) -> String) -> String {
         // Python's int() cuts the fraction off, before 1970 as well.
-        text.push_str(&b62_encode((now.as_micros() / 1_000_000).into()));
+        let time = Base62::new((now.as_micros() / 1_000_000).into());
+        let mut text = value(self.0.separator.len() + time.as_str().len() + self.0.overhead());
+        text.push_str(&self.0.separator);
+        text.push_str(time.as_str());
         self.0.sign_all(text)
     }
 
@@ -230,14 +245,14 @@ impl TimestampSigner {
 
     /// JSON as signed text, what Django's `sign_object` makes: compressed on request, if that is shorter.
     pub fn sign_json(&self, json: &[u8], now: Timestamp, compress: bool) -> String {
-        self.sign_all(payload::pack(json, if compress { Effort::Usual } else { Effort::None }), now)
+        let effort = if compress { Effort::Usual } else { Effort::None };
+        self.sign_with(now, |room| payload::pack(json, effort, room))
     }
 
-    /// [`sign_json`](Self::sign_json) for session data, which is compressed wherever Django would. Below 1 KiB zlib is
-    /// told to be quick: it would take longer than all the rest of a request.
+    /// [`sign_json`](Self::sign_json) for session data, which is compressed wherever Django would; for a small one, zlib
+    /// would take longer than all the rest of a request.
     pub(crate) fn sign_session(&self, json: &[u8], now: Timestamp) -> String {
-        let effort = if json.len() < 1_024 { Effort::Quick } else { Effort::Usual };
-        self.sign_all(payload::pack(json, effort), now)
+        self.sign_with(now, |room| payload::pack(json, Effort::Quick, room))
     }
 
     /// The JSON out of signed text and the time of its signing, what Django's `unsign_object` reads. The JSON itself

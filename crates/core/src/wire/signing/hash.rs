@@ -86,10 +86,14 @@ impl Keyed {
         }
     }
 
-    /// The signature of a message: URL-safe base64 without padding.
-    pub(super) fn signature(&self, message: &[u8]) -> String {
-        fn sign<M: Mac + Clone>(keyed: &M, message: &[u8]) -> String {
-            URL_SAFE_NO_PAD.encode(keyed.clone().chain_update(message).finalize().into_bytes())
+    /// The signature of a message.
+    pub(super) fn signature(&self, message: &[u8]) -> Signature {
+        fn sign<M: Mac + Clone>(keyed: &M, message: &[u8]) -> Signature {
+            let mut signature = Signature { text: [0; Signature::MAX_LENGTH], length: 0 };
+            let hash = keyed.clone().chain_update(message).finalize().into_bytes();
+            let length = URL_SAFE_NO_PAD.encode_slice(hash, &mut signature.text);
+            signature.length = length.expect("there is room for the longest hash");
+            signature
         }
         match self {
             Self::Sha1(keyed) => sign(keyed, message),
@@ -98,6 +102,33 @@ impl Keyed {
             Self::Sha384(keyed) => sign(keyed, message),
             Self::Sha512(keyed) => sign(keyed, message),
         }
+    }
+
+    /// How long its signatures are, in bytes.
+    pub(super) fn signature_length(&self) -> usize {
+        let hash = match self {
+            Self::Sha1(_) => 20,
+            Self::Sha224(_) => 28,
+            Self::Sha256(_) => 32,
+            Self::Sha384(_) => 48,
+            Self::Sha512(_) => 64,
+        };
+        (hash * 4_usize).div_ceil(3)
+    }
+}
+
+/// A hash as text, URL-safe base64 without padding, that takes no memory of its own.
+pub(super) struct Signature {
+    text: [u8; Self::MAX_LENGTH],
+    length: usize,
+}
+
+impl Signature {
+    /// Of SHA-512.
+    const MAX_LENGTH: usize = 86;
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.length]).expect("base64 is ASCII")
     }
 }
 

@@ -10,12 +10,12 @@ fn at(secs: i64) -> Timestamp {
 
 #[test]
 fn the_compression_rule_saves_two_bytes_or_more() {
-    assert_eq!(payload::pack(b"{}", Effort::Usual), "e30");
+    assert_eq!(payload::pack(b"{}", Effort::Usual, 0), "e30");
     let json = format!("{{\"k\":\"{}\"}}", "x".repeat(100));
-    assert!(payload::pack(json.as_bytes(), Effort::Usual).starts_with(".eJ"));
-    assert!(!payload::pack(json.as_bytes(), Effort::None).starts_with('.'));
+    assert!(payload::pack(json.as_bytes(), Effort::Usual, 0).starts_with(".eJ"));
+    assert!(!payload::pack(json.as_bytes(), Effort::None, 0).starts_with('.'));
     for short in [&b""[..], b"1", b"12", b"123"] {
-        assert_eq!(payload::unpack(&payload::pack(short, Effort::Usual)).unwrap(), short);
+        assert_eq!(payload::unpack(&payload::pack(short, Effort::Usual, 0)).unwrap(), short);
     }
 }
 
@@ -33,7 +33,7 @@ fn a_bomb_is_too_large() {
 #[test]
 fn a_failed_use_does_not_spoil_the_next() {
     let json = format!("[{}1]", "1,".repeat(500));
-    let packed = payload::pack(json.as_bytes(), Effort::Usual);
+    let packed = payload::pack(json.as_bytes(), Effort::Usual, 0);
     let good = |text: &str| payload::unpack(text).unwrap() == json.as_bytes();
     assert!(good(&packed));
     for cut in 2..packed.len() - 1 {
@@ -41,8 +41,8 @@ fn a_failed_use_does_not_spoil_the_next() {
     }
     assert!(good(&packed));
     // Output that does not fit leaves a half-used compressor behind.
-    payload::pack(b"abcdefghijklmnopqrstuvwxyz", Effort::Usual);
-    assert_eq!(payload::pack(json.as_bytes(), Effort::Usual), packed);
+    payload::pack(b"abcdefghijklmnopqrstuvwxyz", Effort::Usual, 0);
+    assert_eq!(payload::pack(json.as_bytes(), Effort::Usual, 0), packed);
 }
 
 #[test]
@@ -74,7 +74,7 @@ proptest! {
     fn payloads_come_back(json in prop::collection::vec(any::<u8>(), 0..2000), spread in 1u8.., at in 0..3usize) {
         let json: Vec<u8> = json.into_iter().map(|byte| byte % spread).collect();
         let effort = [Effort::None, Effort::Quick, Effort::Usual][at];
-        prop_assert_eq!(payload::unpack(&payload::pack(&json, effort)).unwrap(), json);
+        prop_assert_eq!(payload::unpack(&payload::pack(&json, effort, 0)).unwrap(), json);
     }
 
     #[test]
