@@ -53,13 +53,18 @@ impl Change {
 
 /// The changes of one request since its last load or save, in their order.
 #[derive(Clone, Default)]
-pub(crate) struct Delta(Vec<Change>);
+pub(crate) struct Delta {
+    /// Most requests make one change, which so takes no memory of its own.
+    first: Option<Change>,
+    /// Those after the first.
+    more: Vec<Change>,
+}
 
 impl Delta {
     pub(crate) fn push(&mut self, change: Change) {
-        match (&change, self.0.last_mut()) {
+        match (&change, self.more.last_mut().or(self.first.as_mut())) {
             // Whatever came before has no effect any more, on any base.
-            (Change::Clear, _) => self.0.clear(),
+            (Change::Clear, _) => *self = Self::default(),
             // A loop that sets one key does not pile up.
             (Change::Set(key, _), Some(last @ Change::Set(..))) if last.is_set_of(key) => {
                 *last = change;
@@ -67,17 +72,24 @@ impl Delta {
             }
             _ => {}
         }
-        self.0.push(change);
+        self.append(change);
+    }
+
+    fn append(&mut self, change: Change) {
+        match self.first {
+            None => self.first = Some(change),
+            Some(_) => self.more.push(change),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_none()
     }
 
     /// Puts the changes of `earlier` before these.
-    pub(crate) fn prepend(&mut self, mut earlier: Self) {
-        earlier.0.append(&mut self.0);
-        self.0 = earlier.0;
+    pub(crate) fn prepend(&mut self, earlier: Self) {
+        let Self { first, more } = std::mem::replace(self, earlier);
+        first.into_iter().chain(more).for_each(|change| self.append(change));
     }
 
     /// The values that these changes make of `base`.
@@ -85,7 +97,7 @@ impl Delta {
     /// # Errors
     /// What an update's closure, or reading the value it asks for, came to on this base.
     pub(crate) fn replay(&self, mut base: Values) -> Result<Values> {
-        for change in &self.0 {
+        for change in self.first.iter().chain(&self.more) {
             change.apply(&mut base)?;
         }
         Ok(base)

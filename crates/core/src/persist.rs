@@ -129,8 +129,7 @@ impl Keeper {
                     // It was flushed while the store was asked.
                     return Ok(());
                 }
-                let read =
-                    stored.map(|Stored { payload, version, .. }| (codec.read(payload.clone()), payload, version));
+                let read = stored.map(|Stored { payload, version, .. }| (codec.read(&payload), payload, version));
                 match read {
                     None => {
                         debug!(key = %key.masked(), "load: miss");

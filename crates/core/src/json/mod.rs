@@ -39,12 +39,14 @@ pub const MAX_TYPED_DEPTH: usize = 256;
 /// [`ErrorKind::Unrepresentable`] for map keys that are neither text, number, boolean nor null, for values nested
 /// deeper than [`MAX_TYPED_DEPTH`], and for what a `Serialize` implementation refuses.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String> {
-    ser::to_string(value).map_err(|refusal| {
-        Error::new(
-            ErrorKind::Unrepresentable,
-            format!("a value of type {} cannot be written as JSON: {refusal}", std::any::type_name::<T>()),
-        )
-    })
+    ser::to_string(value).map_err(refused::<T>)
+}
+
+fn refused<T: ?Sized>(refusal: ser::Refusal) -> Error {
+    Error::new(
+        ErrorKind::Unrepresentable,
+        format!("a value of type {} cannot be written as JSON: {refusal}", std::any::type_name::<T>()),
+    )
 }
 
 /// Reads a value from JSON text as Python's `json.loads` accepts it.
@@ -88,7 +90,7 @@ impl RawJson {
     /// # Errors
     /// As [`to_string`].
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        to_string(value).map(|text| Self(text.into()))
+        ser::to_shared(value).map(Self).map_err(refused::<T>)
     }
 
     /// Takes JSON text as it is, without the white space around it, and with non-ASCII characters escaped.

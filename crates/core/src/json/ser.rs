@@ -4,7 +4,9 @@
 
 mod key;
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use serde::ser::{self, Serialize};
 
@@ -15,6 +17,22 @@ pub(super) fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, Refu
     let mut writer = Writer { out: String::with_capacity(64), depth: 0 };
     value.serialize(&mut writer)?;
     Ok(writer.out)
+}
+
+/// As [`to_string`], with the text in memory of just its size.
+pub(super) fn to_shared<T: Serialize + ?Sized>(value: &T) -> Result<Arc<str>, Refusal> {
+    /// A larger buffer is not kept, in bytes.
+    const MAX_KEPT: usize = 4 << 10;
+    thread_local! {
+        static BUFFER: Cell<String> = const { Cell::new(String::new()) };
+    }
+    // Taken away meanwhile, since a foreign `Serialize` may write JSON of its own.
+    let mut writer = Writer { out: BUFFER.take(), depth: 0 };
+    let outcome = value.serialize(&mut writer).map(|()| writer.out.as_str().into());
+    writer.out.clear();
+    writer.out.shrink_to(MAX_KEPT);
+    BUFFER.set(writer.out);
+    outcome
 }
 
 /// Why a value cannot be written. Messages of foreign `Serialize` implementations are left out: they may quote values.

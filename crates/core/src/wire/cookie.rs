@@ -11,6 +11,7 @@ use std::fmt::Write;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
+use crate::wire::expiry::put_digits;
 
 /// The attributes of a session cookie, from the `SESSION_COOKIE_*` settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,24 +125,33 @@ impl CookieWriter {
 
     /// With a value as it is to be written.
     fn set_as(&self, value: &[u8], lifetime: Option<(i64, Timestamp)>) -> String {
-        // Bytes, which are looked at once when all are there.
-        let mut text = Vec::with_capacity(self.name.len() + value.len() + self.domain.len() + self.tail.len() + 80);
+        const EXPIRES: &[u8] = b"; expires=";
+        const HTTP_ONLY: &[u8] = b"; HttpOnly";
+        const MAX_AGE: &[u8] = b"; Max-Age=";
+        let lifetime = lifetime.map(|(age, expires)| (Decimal::new(age), http_date_bytes(expires)));
+        let lifetime_length = lifetime
+            .as_ref()
+            .map_or(0, |(age, expires)| EXPIRES.len() + expires.len() + MAX_AGE.len() + age.as_bytes().len());
+        let http_only = if self.http_only { HTTP_ONLY } else { b"" };
+        let fixed_length = self.name.len() + "=".len() + self.domain.len() + http_only.len() + self.tail.len();
+        let length = fixed_length + value.len() + lifetime_length;
+        // Bytes, which are looked at once when all are there; without room to spare, a header takes them as they are.
+        let mut text = Vec::with_capacity(length);
         text.extend_from_slice(self.name.as_bytes());
         text.push(b'=');
         text.extend_from_slice(value);
         text.extend_from_slice(self.domain.as_bytes());
-        if let Some((_, expires)) = lifetime {
-            text.extend_from_slice(b"; expires=");
-            text.extend_from_slice(&http_date_bytes(expires));
+        if let Some((_, expires)) = &lifetime {
+            text.extend_from_slice(EXPIRES);
+            text.extend_from_slice(expires);
         }
-        if self.http_only {
-            text.extend_from_slice(b"; HttpOnly");
-        }
-        if let Some((age, _)) = lifetime {
-            text.extend_from_slice(b"; Max-Age=");
-            push_number(&mut text, age);
+        text.extend_from_slice(http_only);
+        if let Some((age, _)) = &lifetime {
+            text.extend_from_slice(MAX_AGE);
+            text.extend_from_slice(age.as_bytes());
         }
         text.extend_from_slice(self.tail.as_bytes());
+        debug_assert_eq!(text.len(), length);
         String::from_utf8(text).expect("texts, one after another")
     }
 
@@ -181,34 +191,42 @@ fn written_date(secs: i64) -> [u8; 29] {
     let days = secs.div_euclid(86_400);
     let clock = secs.rem_euclid(86_400);
     let (year, month, day) = super::expiry::civil_from_days(days);
-    // The formatting machinery takes many times as long.
     let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    let mut put = |at: usize, number: i64| {
-        date[at] = b'0' + (number / 10 % 10) as u8;
-        date[at + 1] = b'0' + (number % 10) as u8;
-    };
-    put(5, day);
-    put(12, year / 100);
-    put(14, year);
-    put(17, clock / 3600);
-    put(20, clock / 60 % 60);
-    put(23, clock % 60);
+    put_digits(&mut date, 5, day);
+    put_digits(&mut date, 12, year / 100);
+    put_digits(&mut date, 14, year);
+    put_digits(&mut date, 17, clock / 3600);
+    put_digits(&mut date, 20, clock / 60 % 60);
+    put_digits(&mut date, 23, clock % 60);
     date[..3].copy_from_slice(WEEKDAYS[days.rem_euclid(7) as usize].as_bytes());
     date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
     date
 }
 
-fn push_number(text: &mut Vec<u8>, number: i64) {
-    let (mut digits, mut at, mut left) = ([0; 20], 20, number.unsigned_abs());
-    while left > 0 || at == 20 {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
+/// A number's digits, and its sign.
+struct Decimal {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn new(number: i64) -> Self {
+        let (mut text, mut start, mut left) = ([0; 20], 20, number.unsigned_abs());
+        while left > 0 || start == 20 {
+            start -= 1;
+            text[start] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        if number < 0 {
+            start -= 1;
+            text[start] = b'-';
+        }
+        Self { text, start }
     }
-    if number < 0 {
-        text.push(b'-');
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
     }
-    text.extend_from_slice(&digits[at..]);
 }
 
 /// Whether the text is a value of the SameSite attribute, in any case.

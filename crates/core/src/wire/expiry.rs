@@ -13,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json;
 
-pub(crate) use datetime::civil_from_days;
 pub use datetime::{DateTime, TimeZone};
+pub(crate) use datetime::{civil_from_days, put_digits};
 
 /// The session item that holds a session's own expiry.
 pub const EXPIRY_KEY: &str = "_session_expiry";

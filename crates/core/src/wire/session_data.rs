@@ -73,13 +73,13 @@ pub trait Format: Send + Sync + 'static {
         self.decode(payload).map(|values| (values, None))
     }
 
-    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, for a payload that nobody needs any more.
+    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, of a payload that what is read may share.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
-        let values = self.decode(&payload)?;
-        Ok((values, self.is_current(&payload)))
+    fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
+        let values = self.decode(payload)?;
+        Ok((values, self.is_current(payload)))
     }
 
     /// Whether a payload that was read is as we would write it today: not signed with a fallback secret.
@@ -159,11 +159,11 @@ impl Codec {
         self.0.decode_dated(payload)
     }
 
-    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, for a payload that nobody needs any more.
+    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, of a payload that what is read may share.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
-    pub fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
+    pub fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
         self.0.read(payload)
     }
 
@@ -241,8 +241,8 @@ impl Format for SignedText {
         Ok(SignedText::read(self, payload)?.0)
     }
 
-    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
-        let (data, current) = self.signer.unsign_json_of_any_age(text(&payload)?)?;
+    fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
+        let (data, current) = self.signer.unsign_json_of_any_age(text(payload)?)?;
         Ok((self.serializer.loads(data)?, current))
     }
 
@@ -271,8 +271,8 @@ impl Format for Json {
         Values::parse(payload.to_vec())
     }
 
-    fn read(&self, payload: Bytes) -> Result<(Values, bool)> {
-        Ok((Values::parse_shared(payload)?, true))
+    fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
+        Ok((Values::parse_shared(payload.clone())?, true))
     }
 
     fn nothing(&self, nonce: u64) -> Option<Bytes> {

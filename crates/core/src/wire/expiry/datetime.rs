@@ -149,13 +149,24 @@ impl DateTime {
     pub fn civil_text(&self, separator: char) -> String {
         let (year, month, day, micros) = split(self.civil);
         let (secs, subsec) = (micros / 1_000_000, micros % 1_000_000);
-        let fraction = if subsec == 0 { String::new() } else { format!(".{subsec:06}") };
-        format!(
-            "{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}{fraction}",
-            secs / 3600,
-            secs / 60 % 60,
-            secs % 60
-        )
+        let mut date = *b"0000-00-00";
+        put_digits(&mut date, 0, year / 100);
+        put_digits(&mut date, 2, year);
+        put_digits(&mut date, 5, month);
+        put_digits(&mut date, 8, day);
+        let mut time = *b"00:00:00.000000";
+        put_digits(&mut time, 0, secs / 3600);
+        put_digits(&mut time, 3, secs / 60 % 60);
+        put_digits(&mut time, 6, secs % 60);
+        put_digits(&mut time, 9, subsec / 10_000);
+        put_digits(&mut time, 11, subsec / 100);
+        put_digits(&mut time, 13, subsec);
+        let time = if subsec == 0 { &time[..8] } else { &time[..] };
+        let mut text = String::with_capacity(date.len() + separator.len_utf8() + time.len());
+        text.push_str(std::str::from_utf8(&date).expect("digits and hyphens"));
+        text.push(separator);
+        text.push_str(std::str::from_utf8(time).expect("digits and colons"));
+        text
     }
 }
 
@@ -197,6 +208,12 @@ impl From<Timestamp> for DateTime {
     fn from(time: Timestamp) -> Self {
         Self { civil: time.clamp(Timestamp::MIN, Timestamp::MAX).as_micros(), offset: Some(0) }
     }
+}
+
+/// Writes the last two digits of a number that is not negative; the formatting machinery takes many times as long.
+pub(crate) fn put_digits(text: &mut [u8], at: usize, number: i64) {
+    text[at] = b'0' + (number / 10 % 10) as u8;
+    text[at + 1] = b'0' + (number % 10) as u8;
 }
 
 /// Year, month, day, and microseconds of the day.

@@ -173,4 +173,15 @@ proptest! {
             }
         }
     }
+    #[test]
+    fn dates_are_written_as_by_a_calendar(micros in Timestamp::MIN.as_micros()..=Timestamp::MAX.as_micros(), whole: bool) {
+        let micros = if whole { micros.div_euclid(1_000_000) * 1_000_000 } else { micros };
+        let date = DateTime::utc(Timestamp::from_micros(micros)).unwrap();
+        let theirs = jiff::Timestamp::from_microsecond(micros);
+        // Their calendar ends a day earlier.
+        prop_assume!(theirs.is_ok());
+        let theirs = theirs.unwrap().strftime(if micros % 1_000_000 == 0 { "%Y-%m-%d\u{2028}%H:%M:%S" } else { "%Y-%m-%d\u{2028}%H:%M:%S.%6f" });
+        prop_assert_eq!(date.civil_text('\u{2028}'), theirs.to_string());
+        prop_assert_eq!(DateTime::parse_iso(&date.to_string()).unwrap(), date);
+    }
 }
