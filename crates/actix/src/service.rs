@@ -10,7 +10,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{COOKIE, ContentType, HeaderMap, HeaderValue, SET_COOKIE, VARY};
-use cloakroom_core::exchange::{Answer, Exchange, vary_on_cookie};
+use cloakroom_core::exchange::{Answer, Commit, Exchange, vary_on_cookie};
 use cloakroom_core::{Error, SessionSlot};
 use pin_project_lite::pin_project;
 
@@ -55,7 +55,6 @@ where
     }
 }
 
-type Commit = Pin<Box<dyn Future<Output = Result<Answer, Error>>>>;
 type Outcome<B> = Result<ServiceResponse<B>, actix_web::Error>;
 
 pin_project! {
@@ -71,7 +70,6 @@ pin_project! {
     enum Stage<F, B> {
         Passing { #[pin] future: F },
         Handling { #[pin] future: F, slot: SessionSlot },
-        // Only a commit that has to ask the store is boxed.
         Committing { commit: Commit, outcome: Option<Outcome<B>> },
     }
 }
@@ -100,12 +98,11 @@ where
                     if let Some(answer) = slot.commit_without_io(status.as_u16()) {
                         return Poll::Ready(answered(outcome, Ok(answer)));
                     }
-                    let slot = slot.clone();
-                    let commit = Box::pin(async move { slot.commit(status.as_u16()).await });
+                    let commit = slot.commit(status.as_u16());
                     stage.set(Stage::Committing { commit, outcome: Some(outcome) });
                 }
                 StageProj::Committing { commit, outcome } => {
-                    let committed = ready!(commit.as_mut().poll(cx));
+                    let committed = ready!(Pin::new(commit).poll(cx));
                     let outcome = outcome.take().expect("a future is not polled after it is done");
                     return Poll::Ready(answered(outcome, committed));
                 }

@@ -3,7 +3,10 @@
 //! they are told.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tracing::{debug, error, warn};
 
@@ -11,7 +14,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
 use crate::key::{KeySource, SessionKey};
-use crate::persist::Keeper;
+use crate::persist::{Keeper, Whole};
 pub use crate::session::Session;
 use crate::settings::OnUnavailable;
 pub use crate::slot::SessionSlot;
@@ -126,22 +129,8 @@ impl SessionSlot {
     /// # Errors
     /// The request's changes are then not saved, and the response must be replaced by one with the error's
     /// [`status`](crate::Error::status), without a session cookie. The error is logged here.
-    pub async fn commit(&self, status: u16) -> Result<Answer> {
-        let outcome = match self.decide(status) {
-            Work::Done(answer) => return Ok(answer),
-            Work::Delete(answer) => self.delete_flushed().await.map(|()| {
-                debug!(cookie_removed = answer.set_cookie.is_some(), "commit: the session is over");
-                answer
-            }),
-            Work::Save => self.save_and_answer().await,
-        };
-        if let Err(failure) = &outcome {
-            match failure.kind() {
-                ErrorKind::Interrupted => warn!(error = %failure, "commit: the session was interrupted"),
-                kind => error!(error = %failure, ?kind, source = ?std::error::Error::source(failure), "commit: failed"),
-            }
-        }
-        outcome
+    pub fn commit(&self, status: u16) -> Commit {
+        Commit { slot: self.clone(), step: Step::Begin { status } }
     }
 
     /// [`commit`](Self::commit) for the usual case that there is nothing to do but to answer; `None` if the store has
@@ -154,6 +143,7 @@ impl SessionSlot {
     }
 
     /// Django's decision table.
+    #[inline]
     fn decide(&self, status: u16) -> Work {
         let keeper = self.keeper();
         let state = self.state();
@@ -193,38 +183,121 @@ impl SessionSlot {
         answer(as_accessed, "a server error, nothing is saved")
     }
 
-    async fn save_and_answer(&self) -> Result<Answer> {
+    /// After the session was read: the save, or the answer if there is nothing to save.
+    fn save_or_answer(&self) -> ControlFlow<Result<Answer>, Step> {
         let keeper = self.keeper();
-        // `SESSION_SAVE_EVERY_REQUEST` decides by what the session holds, so it has to be read first.
-        self.fill().await?;
-        let (wanted, modified, as_accessed) = {
+        let (wanted, modified, accessed) = {
             let state = self.state();
-            let as_accessed = Answer { set_cookie: None, vary: state.accessed };
             if (state.is_unreadable() || state.is_unreachable()) && !state.modified {
                 // Nothing was changed, and what stands there is not ours to renew.
-                return Ok(as_accessed);
+                return ControlFlow::Break(Ok(Answer { set_cookie: None, vary: state.accessed }));
             }
             let wanted = state.unsaved || (keeper.save_every_request && !state.saved);
             if wanted {
                 let why = if state.unsaved { "it was changed" } else { "SESSION_SAVE_EVERY_REQUEST" };
                 debug!(why, "commit: the session is to be saved");
             }
-            (wanted, state.modified, as_accessed)
+            (wanted, state.modified, state.accessed)
         };
-        if wanted && let Err(failure) = self.save().await {
-            if modified || !keeper.does_without(&failure) {
-                return Err(failure);
-            }
-            // The request has changed nothing, so nothing of it is lost.
-            error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
-            return Ok(as_accessed);
+        match wanted {
+            true => ControlFlow::Continue(Step::Save { work: self.whole_save(), modified, accessed }),
+            false => ControlFlow::Break(self.answer_saved()),
         }
-        let state = self.state();
+    }
+
+    /// The answer after a save.
+    fn answer_saved(&self) -> Result<Answer> {
+        let (keeper, state) = (self.keeper(), self.state());
         if state.key.is_none() && self.cookie_presented() {
             debug!("commit: the session was ended while it was saved, its cookie is removed");
             return Ok(removal(keeper));
         }
         cookie(keeper, &state)
+    }
+}
+
+/// The end of a request under way: what [`SessionSlot::commit`] returns. It needs no box to be kept or polled.
+#[must_use = "a session is committed only if this is awaited"]
+pub struct Commit {
+    slot: SessionSlot,
+    step: Step,
+}
+
+/// How far a commit is.
+enum Step {
+    Begin {
+        status: u16,
+    },
+    /// `SESSION_SAVE_EVERY_REQUEST` decides by what the session holds, so it has to be read first.
+    Read(Pin<Box<dyn Future<Output = Result<()>> + Send>>),
+    Save {
+        work: Whole,
+        modified: bool,
+        accessed: bool,
+    },
+    Delete {
+        work: Whole,
+        answer: Answer,
+    },
+}
+
+impl Commit {
+    fn poll_steps(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        let slot = &self.slot;
+        loop {
+            self.step = match &mut self.step {
+                Step::Begin { status } => match slot.decide(*status) {
+                    Work::Done(answer) => return Poll::Ready(Ok(answer)),
+                    Work::Delete(answer) => Step::Delete { work: slot.delete_flushed(), answer },
+                    Work::Save if slot.is_loaded() => match slot.save_or_answer() {
+                        ControlFlow::Continue(step) => step,
+                        ControlFlow::Break(outcome) => return Poll::Ready(outcome),
+                    },
+                    Work::Save => {
+                        let slot = slot.clone();
+                        Step::Read(Box::pin(async move { slot.fill().await }))
+                    }
+                },
+                Step::Read(read) => {
+                    ready!(read.as_mut().poll(cx))?;
+                    match slot.save_or_answer() {
+                        ControlFlow::Continue(step) => step,
+                        ControlFlow::Break(outcome) => return Poll::Ready(outcome),
+                    }
+                }
+                Step::Save { work, modified, accessed } => {
+                    return Poll::Ready(match ready!(Pin::new(work).poll(cx)) {
+                        Ok(()) => slot.answer_saved(),
+                        Err(failure) if *modified || !slot.keeper().does_without(&failure) => Err(failure),
+                        Err(failure) => {
+                            // The request has changed nothing, so nothing of it is lost.
+                            error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
+                            Ok(Answer { set_cookie: None, vary: *accessed })
+                        }
+                    });
+                }
+                Step::Delete { work, answer } => {
+                    ready!(Pin::new(work).poll(cx))?;
+                    debug!(cookie_removed = answer.set_cookie.is_some(), "commit: the session is over");
+                    return Poll::Ready(Ok(std::mem::take(answer)));
+                }
+            };
+        }
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Answer>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        let outcome = ready!(self.poll_steps(cx));
+        if let Err(failure) = &outcome {
+            match failure.kind() {
+                ErrorKind::Interrupted => warn!(error = %failure, "commit: the session was interrupted"),
+                kind => error!(error = %failure, ?kind, source = ?std::error::Error::source(failure), "commit: failed"),
+            }
+        }
+        Poll::Ready(outcome)
     }
 }
 

@@ -53,14 +53,13 @@ impl SessionSlot {
         }
     }
 
-    pub(crate) async fn delete_flushed(&self) -> Result<()> {
+    pub(crate) fn delete_flushed(&self) -> Whole {
         let slot = self.clone();
         Whole::new(|progress| async move {
             let _turn = slot.turn().await;
             progress.begin();
             slot.0.keeper.delete_flushed(&slot.0.state).await
         })
-        .await
     }
 
     /// Reads the session's data, unless that was done.
@@ -74,13 +73,16 @@ impl SessionSlot {
 
     /// Saves the session now instead of at the end of the request; see [`Session::save`](crate::Session::save).
     pub async fn save(&self) -> Result<()> {
+        self.whole_save().await
+    }
+
+    pub(crate) fn whole_save(&self) -> Whole {
         self.state().accessed = true;
         let slot = self.clone();
         Whole::new(|progress| async move {
             let _turn = slot.turn().await;
             slot.0.keeper.save(&slot.0.state, &progress).await
         })
-        .await
     }
 
     /// Saves the session's data under a new key, and leaves what stands under the former one as it is: Django's

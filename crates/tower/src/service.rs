@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use cloakroom_core::exchange::{Answer, Exchange, vary_on_cookie};
+use cloakroom_core::exchange::{Answer, Commit, Exchange, vary_on_cookie};
 use cloakroom_core::{Error, SessionSlot};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -48,8 +48,6 @@ where
     }
 }
 
-type Commit = Pin<Box<dyn Future<Output = Result<Answer, Error>> + Send>>;
-
 pin_project! {
     /// The response of a [`SessionService`]: the inner service's, after its session was saved.
     ///
@@ -66,7 +64,6 @@ pin_project! {
     enum Stage<F, R, E> {
         Passing { #[pin] future: F },
         Handling { #[pin] future: F, slot: SessionSlot },
-        // Only a commit that has to ask the store is boxed.
         Committing { commit: Commit, outcome: Option<Result<Response<R>, E>> },
     }
 }
@@ -92,24 +89,35 @@ where
                         }
                         return Poll::Ready(outcome);
                     }
-                    let slot = slot.clone();
-                    let commit = Box::pin(async move { slot.commit(status).await });
-                    stage.set(Stage::Committing { commit, outcome: Some(outcome) });
+                    let mut commit = slot.commit(status);
+                    // A store in memory answers at once, and then nothing needs to be kept.
+                    match Pin::new(&mut commit).poll(cx) {
+                        Poll::Ready(committed) => return Poll::Ready(answered(outcome, committed)),
+                        Poll::Pending => stage.set(Stage::Committing { commit, outcome: Some(outcome) }),
+                    }
                 }
                 StageProj::Committing { commit, outcome } => {
-                    let committed = ready!(commit.as_mut().poll(cx));
-                    let mut outcome = outcome.take().expect("a future is not polled after it is done");
-                    if let Ok(response) = &mut outcome {
-                        match committed {
-                            Ok(answer) => write(response.headers_mut(), answer),
-                            Err(error) => refuse(response, &error),
-                        }
-                    }
-                    return Poll::Ready(outcome);
+                    let committed = ready!(Pin::new(commit).poll(cx));
+                    let outcome = outcome.take().expect("a future is not polled after it is done");
+                    return Poll::Ready(answered(outcome, committed));
                 }
             }
         }
     }
+}
+
+/// The inner service's outcome, with what became of its session.
+fn answered<R: Default, E>(
+    mut outcome: Result<Response<R>, E>,
+    committed: Result<Answer, Error>,
+) -> Result<Response<R>, E> {
+    if let Ok(response) = &mut outcome {
+        match committed {
+            Ok(answer) => write(response.headers_mut(), answer),
+            Err(error) => refuse(response, &error),
+        }
+    }
+    outcome
 }
 
 /// Writes what the exchange decided.

@@ -75,9 +75,12 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 /// The checksum of a text that is short enough for its sums to fit.
 fn adler32(text: &[u8]) -> u32 {
     const PRIME: u32 = 65_521;
-    let sum: u32 = text.iter().map(|&byte| u32::from(byte)).sum();
-    let weighted: u32 = text.iter().rev().zip(1..).map(|(&byte, weight)| u32::from(byte) * weight).sum();
-    let (low, high) = ((1 + sum) % PRIME, (text.len() as u32 + weighted) % PRIME);
+    let (mut low, mut high) = (1, 0);
+    for byte in text {
+        low += u32::from(*byte);
+        high += low;
+    }
+    let (low, high) = (low % PRIME, high % PRIME);
     high << 16 | low
 }
 
