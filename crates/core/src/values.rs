@@ -187,6 +187,11 @@ impl Values {
         self.0.as_deref().map_or(&[], |table| &table.source)
     }
 
+    /// How long the text was that this was read from, in bytes: about what it takes to write it.
+    pub(crate) fn read_length(&self) -> usize {
+        self.source().len()
+    }
+
     fn entries(&self) -> &[Entry] {
         self.0.as_deref().map_or(&[], |table| &table.entries)
     }

@@ -17,12 +17,14 @@ pub(super) fn run(pickle: &[u8]) -> Result<Objects<'_>> {
         let message = format!("a pickle of {} bytes is larger than the {MAX_PICKLE} that are read", pickle.len());
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
+    // A session of Python's has an object or two for every 16 bytes, most of which are remembered.
+    let objects = (pickle.len() / 12).clamp(8, 64);
     let mut machine = Machine {
         objects: Objects::new(pickle),
         at: 0,
-        stack: Vec::with_capacity(32),
+        stack: Vec::with_capacity(objects),
         marks: Vec::with_capacity(4),
-        memo: Vec::with_capacity(32),
+        memo: Vec::with_capacity(objects),
         remembered: 0,
         made: 0,
     };

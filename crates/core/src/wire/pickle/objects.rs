@@ -54,7 +54,7 @@ const MAX_NAME: usize = 120;
 
 impl<'a> Objects<'a> {
     pub(super) fn new(input: &'a [u8]) -> Self {
-        Self { input, extra: Vec::new(), containers: Vec::new(), foreign: Vec::new(), root: Item::None }
+        Self { input, extra: Vec::new(), containers: Vec::with_capacity(8), foreign: Vec::new(), root: Item::None }
     }
 
     pub(super) fn bytes(&self, span: Span) -> &[u8] {

@@ -17,12 +17,13 @@ const FRAME_HEADER: usize = 9;
 /// Pickles a dictionary, all of whose items have a text.
 pub(super) fn pickle(values: &Values, protocol: Protocol) -> Vec<u8> {
     let mut pickler = Pickler {
-        out: Vec::with_capacity(256),
+        // About as long as JSON is.
+        out: Vec::with_capacity(values.read_length() + 128),
         protocol,
         frame: None,
         framing: false,
         remembered: 0,
-        texts: HashMap::with_capacity(48),
+        texts: HashMap::with_capacity(2 * values.len() + 8),
         open: Vec::new(),
     };
     pickler.out.extend([0x80, protocol as u8]);
