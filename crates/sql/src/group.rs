@@ -4,6 +4,9 @@
 //! no added wait, no task. Whoever finds none waits; as soon as a lane is free, all who wait go together. So the
 //! busier a database is, the more each of its statements does.
 //!
+//! A statement costs a database more than one more member of it. So in a crowd the other lanes stay free: those who
+//! come wait for the statement that is under way, unless they are enough for a full one, or it is slow.
+//!
 //! Every member keeps an outcome of its own. A row that a statement for many did not match is looked at by its member
 //! alone, and what becomes of a statement for many that fails is the affair of each member again, so that none suffers
 //! for another one's data. Such a statement runs in a task of its own: a member that is dropped leaves it as it is.
@@ -28,6 +31,8 @@ type Row<D> = <Db<D> as Database>::Row;
 
 /// How many operations one statement does at most.
 const MOST: usize = 64;
+/// How long those who wait leave the other lanes free, so that more of them go together.
+const SLOW: Duration = Duration::from_millis(10);
 /// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many bytes an operation may carry that goes together with others. Larger ones gain nothing by it.
@@ -143,6 +148,11 @@ pub(crate) struct Groups<D: Dialect>([Mutex<Group<D>>; 4]);
 
 struct Group<D: Dialect> {
     taken: usize,
+    /// How many of the lanes that are taken have a statement for many under way.
+    many: usize,
+    /// How many statements are still to come, after which nobody waits, until there is no crowd any more: the last one
+    /// for many sets it to the number of its operations. In a crowd, all wait for one lane.
+    crowd: usize,
     waiting: VecDeque<Waiting<D>>,
     /// The number of the next one who waits.
     number: u64,
@@ -165,7 +175,7 @@ enum Next<D: Dialect> {
 
 impl<D: Dialect> Groups<D> {
     pub(crate) fn new() -> Arc<Self> {
-        let group = || Mutex::new(Group { taken: 0, waiting: VecDeque::new(), number: 0 });
+        let group = || Mutex::new(Group { taken: 0, many: 0, crowd: 0, waiting: VecDeque::new(), number: 0 });
         Arc::new(Self(std::array::from_fn(|_| group())))
     }
 
@@ -187,8 +197,22 @@ impl<D: Dialect> Group<D> {
         place.is_some_and(|place| self.waiting.remove(place).is_some())
     }
 
-    /// Who goes next; if nobody does, the lane is free.
+    /// Whether a lane may be taken. In a crowd it is the first one, or there are enough for a full statement.
+    fn is_open(&self) -> bool {
+        self.taken < D::LANES && (self.crowd == 0 || self.taken == 0 || self.waiting.len() >= MOST)
+    }
+
+    /// Who goes next in a lane that is taken; if nobody does, the lane is free.
     fn next(&mut self, kind: Together) -> Next<D> {
+        if self.many > 0 && self.waiting.len() < MOST {
+            self.taken -= 1;
+            return Next::Nobody;
+        }
+        self.all(kind)
+    }
+
+    /// The same, whatever else is under way.
+    fn all(&mut self, kind: Together) -> Next<D> {
         // Those who gave up in the meantime have no effect.
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
         if self.waiting.len() > 1 {
@@ -208,20 +232,30 @@ impl<D: Dialect> Group<D> {
             }
             return match many.len() {
                 1 => self.one(kind, many.remove(0)),
-                _ => Next::Many(many),
+                _ => self.together(many),
             };
         }
         match self.waiting.pop_front() {
             Some(waiting) => self.one(kind, waiting),
             None => {
                 self.taken -= 1;
+                self.crowd = self.crowd.saturating_sub(1);
                 Next::Nobody
             }
         }
     }
 
-    fn one(&self, kind: Together, waiting: Waiting<D>) -> Next<D> {
-        if self.may_go_alone(kind) { Next::One(waiting) } else { Next::Many(vec![waiting]) }
+    fn one(&mut self, kind: Together, waiting: Waiting<D>) -> Next<D> {
+        if self.may_go_alone(kind) { Next::One(waiting) } else { self.together(vec![waiting]) }
+    }
+
+    fn together(&mut self, many: Vec<Waiting<D>>) -> Next<D> {
+        self.many += 1;
+        // In another lane there may be one that waits for a row: beside it, each lane counts.
+        if many.len() > 1 && self.taken == 1 {
+            self.crowd = many.len();
+        }
+        Next::Many(many)
     }
 
     /// Whether the one that took a lane may go by a statement of its own. That one waits for a row which somebody
@@ -256,6 +290,16 @@ impl<D: Dialect> Lane<D> {
     /// Gives the lane to whoever goes next, alone or by the task that this starts.
     fn pass_on(&mut self) {
         let next = self.store.groups.of(self.kind).next(self.kind);
+        self.start(next);
+    }
+
+    /// Gives the lane to all who wait.
+    fn take_all(mut self) {
+        let next = self.store.groups.of(self.kind).all(self.kind);
+        self.start(next);
+    }
+
+    fn start(&mut self, next: Next<D>) {
         self.state = Held::PassedOn;
         match next {
             Next::Nobody => {}
@@ -279,7 +323,11 @@ impl<D: Dialect> Lane<D> {
     async fn serve(mut self, mut many: Vec<Waiting<D>>) {
         loop {
             self.store.together(self.kind, many).await;
-            let next = self.store.groups.of(self.kind).next(self.kind);
+            let next = {
+                let mut group = self.store.groups.of(self.kind);
+                group.many -= 1;
+                group.next(self.kind)
+            };
             match next {
                 Next::Many(more) => many = more,
                 Next::Nobody => break,
@@ -303,6 +351,7 @@ impl<D: Dialect> Drop for Lane<D> {
                 let waiting = {
                     let mut group = self.store.groups.of(self.kind);
                     group.taken -= 1;
+                    group.many -= 1;
                     std::mem::take(&mut group.waiting)
                 };
                 waiting.into_iter().for_each(|waiting| drop(waiting.answer.send(alone(None, false))));
@@ -323,7 +372,7 @@ impl<D: Dialect> SqlStore<D> {
         }
         let (number, mut answer) = {
             let mut group = self.groups.of(kind);
-            let free = group.taken < D::LANES;
+            let free = group.is_open();
             group.taken += usize::from(free);
             if free && group.may_go_alone(kind) {
                 drop(group);
@@ -339,7 +388,24 @@ impl<D: Dialect> SqlStore<D> {
             }
             (number, answer)
         };
-        let answered = match tokio::time::timeout(PATIENCE, &mut answer).await {
+        let soon = if D::LANES > 1 { SLOW } else { PATIENCE };
+        let mut answered = tokio::time::timeout(soon, &mut answer).await;
+        if answered.is_err() && D::LANES > 1 {
+            let free = {
+                let mut group = self.groups.of(kind);
+                let free = group.taken < D::LANES && group.waiting.iter().any(|waiting| waiting.number == number);
+                if free {
+                    group.taken += 1;
+                    group.crowd = 0;
+                }
+                free
+            };
+            if free {
+                Lane::new(self, kind, Held::Alone).take_all();
+            }
+            answered = tokio::time::timeout(PATIENCE, &mut answer).await;
+        }
+        let answered = match answered {
             Ok(answered) => answered,
             Err(_) if self.groups.of(kind).withdraw(number) => return alone(None, false),
             Err(_) => answer.await,
