@@ -170,7 +170,8 @@ impl Link {
             Route::Service(_) => 2 * self.connect_timeout,
         };
         let late = || self.failure(std::io::Error::from(std::io::ErrorKind::TimedOut).into(), Stage::Connecting);
-        tokio::time::timeout(patience, self.connect()).await.unwrap_or_else(|_| Err(late()))
+        // In a box: a command does not carry along what is hardly ever needed.
+        Box::pin(tokio::time::timeout(patience, self.connect())).await.unwrap_or_else(|_| Err(late()))
     }
 
     async fn connect(&self) -> Result<Line> {

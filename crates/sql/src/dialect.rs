@@ -1,5 +1,6 @@
 //! What differs between databases: one [`Dialect`] each. The store's body and the migrations know nothing else.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub trait Dialect: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the row has no such column.
-    fn text(&self, row: &<Self::Db as Database>::Row, column: usize) -> sqlx::Result<String>;
+    fn text<'r>(&self, row: &'r <Self::Db as Database>::Row, column: usize) -> sqlx::Result<Cow<'r, str>>;
 
     /// How many rows a statement matched (not: changed).
     fn matched(result: &<Self::Db as Database>::QueryResult) -> u64;

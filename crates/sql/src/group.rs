@@ -31,6 +31,8 @@ type Row<D> = <Db<D> as Database>::Row;
 
 /// How many operations one statement does at most.
 const MOST: usize = 64;
+/// How many parameters an operation has at most.
+const MOST_PARAMS: usize = 4;
 /// How long those who wait leave the other lanes free, so that more of them go together.
 const SLOW: Duration = Duration::from_millis(10);
 /// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
@@ -80,19 +82,25 @@ impl Wish {
 
     /// The parameters, in the order in which the statements for one and for many name them.
     pub(crate) fn params(&self) -> Vec<Param<'_>> {
+        let mut params = Vec::with_capacity(MOST_PARAMS);
+        self.add_params(&mut params);
+        params
+    }
+
+    fn add_params<'a>(&'a self, params: &mut Vec<Param<'a>>) {
         match self {
-            Self::Load { key, now } => vec![Param::Key(key.as_str()), Param::Moment(*now)],
+            Self::Load { key, now } => params.extend([Param::Key(key.as_str()), Param::Moment(*now)]),
             Self::Create { key, payload, expiry } => {
-                vec![Param::Text(key.as_str()), Param::Payload(payload), Param::Moment(*expiry)]
+                params.extend([Param::Text(key.as_str()), Param::Payload(payload), Param::Moment(*expiry)]);
             }
-            Self::Replace { key, expected, payload, expiry } => vec![
+            Self::Replace { key, expected, payload, expiry } => params.extend([
                 Param::Payload(payload),
                 Param::Moment(*expiry),
                 Param::Key(key.as_str()),
                 Param::Payload(expected),
-            ],
+            ]),
             Self::Touch { key, expiry, now } => {
-                vec![Param::Moment(*expiry), Param::Key(key.as_str()), Param::Moment(*now)]
+                params.extend([Param::Moment(*expiry), Param::Key(key.as_str()), Param::Moment(*now)]);
             }
         }
     }
@@ -418,24 +426,14 @@ impl<D: Dialect> SqlStore<D> {
     async fn together(&self, kind: Together, many: Vec<Waiting<D>>) {
         let mut repeated = false;
         let ran = {
-            let params: Vec<_> = many.iter().flat_map(|waiting| waiting.wish.params()).collect();
+            let mut params = Vec::with_capacity(MOST_PARAMS * many.len());
+            many.iter().for_each(|waiting| waiting.wish.add_params(&mut params));
             let arguments = || self.dialect.arguments_together(&params, many.len());
             let sql = D::together(kind, many.len()).unwrap_or_default();
             self.attempt(kind.doing(), kind.side(), Db::<D>::fetch_all, sql, &arguments, &mut repeated).await
         };
-        let matched = ran.and_then(|rows| rows.iter().map(|row| self.member(kind, row)).collect::<Result<Vec<_>>>());
-        match matched {
-            Ok(matched) => {
-                let mut outcomes: Vec<Joined<D>> = many.iter().map(|_| Joined::Unmatched { repeated }).collect();
-                for (key, stored) in matched {
-                    let first = many.partition_point(|waiting| waiting.wish.key().as_str() < key.as_str());
-                    for (waiting, outcome) in many.iter().zip(&mut outcomes).skip(first) {
-                        if waiting.wish.key().as_str() != key {
-                            break;
-                        }
-                        *outcome = Joined::Matched(stored.clone());
-                    }
-                }
+        match ran.and_then(|rows| self.outcomes(kind, &many, &rows, repeated)) {
+            Ok(outcomes) => {
                 for (waiting, outcome) in many.into_iter().zip(outcomes) {
                     drop(waiting.answer.send(Ok(outcome)));
                 }
@@ -458,13 +456,24 @@ impl<D: Dialect> SqlStore<D> {
         }
     }
 
-    /// The key of a row that a statement for many gave, and what it is of use for.
-    fn member(&self, kind: Together, row: &Row<D>) -> Result<(String, Option<Stored>)> {
+    /// What the rows that a statement for many gave mean for each member.
+    fn outcomes(&self, kind: Together, many: &[Waiting<D>], rows: &[Row<D>], repeated: bool) -> Result<Vec<Joined<D>>> {
         let doing = kind.doing();
-        let (key, stored) = match kind {
-            Together::Load => (2, Some(self.stored(doing, row)?)),
-            _ => (0, None),
-        };
-        Ok((self.dialect.text(row, key).map_err(|e| self.dialect.error(doing, e))?, stored))
+        let mut outcomes: Vec<Joined<D>> = many.iter().map(|_| Joined::Unmatched { repeated }).collect();
+        for row in rows {
+            let (column, stored) = match kind {
+                Together::Load => (2, Some(self.stored(doing, row)?)),
+                _ => (0, None),
+            };
+            let key = self.dialect.text(row, column).map_err(|e| self.dialect.error(doing, e))?;
+            let first = many.partition_point(|waiting| waiting.wish.key().as_str() < &*key);
+            let same = many[first..].iter().take_while(|waiting| waiting.wish.key().as_str() == key);
+            let last = first + same.count();
+            // A load of a key that several load gives a row for each of them.
+            if let Some(outcome) = outcomes[first..last].iter_mut().find(|o| matches!(o, Joined::Unmatched { .. })) {
+                *outcome = Joined::Matched(stored);
+            }
+        }
+        Ok(outcomes)
     }
 }

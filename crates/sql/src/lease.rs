@@ -61,9 +61,16 @@ impl<DB: Database> Connections<DB> {
         let place = match &self.places {
             None => None,
             Some(places) => {
-                let turn =
-                    tokio::time::timeout(self.pool.options().get_acquire_timeout(), places.clone().acquire_owned());
-                Some(turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?)
+                let patience = self.pool.options().get_acquire_timeout();
+                // Here and below, what is seldom needed stands in a box: otherwise the future of each operation has room
+                // for it, which for opening a connection is many kilobytes.
+                Some(match places.clone().try_acquire_owned() {
+                    Ok(place) => place,
+                    Err(_) => Box::pin(tokio::time::timeout(patience, places.clone().acquire_owned()))
+                        .await
+                        .map_err(|_| sqlx::Error::PoolTimedOut)?
+                        .map_err(|_| sqlx::Error::PoolClosed)?,
+                })
             }
         };
         let mut lease =
@@ -77,7 +84,7 @@ impl<DB: Database> Connections<DB> {
             }
             lease.put_back();
         }
-        lease.connection = Some(self.pool.acquire().await?);
+        lease.connection = Some(Box::pin(self.pool.acquire()).await?);
         Ok(lease)
     }
 

@@ -218,7 +218,7 @@ impl<'a, D: Dialect> Migrations<'a, D> {
         let failed = |e| self.store.dialect.error(PLANNING, e);
         let arguments = self.store.arguments(PLANNING, &[Param::Text(table)])?;
         let rows = D::Db::fetch_all(conn, D::SCHEMA.columns, arguments).await.map_err(failed)?;
-        rows.iter().map(|row| self.store.dialect.text(row, 0).map_err(failed)).collect()
+        rows.iter().map(|row| Ok(self.store.dialect.text(row, 0).map_err(failed)?.into_owned())).collect()
     }
 }
 

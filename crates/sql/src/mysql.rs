@@ -1,5 +1,6 @@
 //! The dialect of MySQL and MariaDB.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,9 +200,9 @@ impl Dialect for MySql {
         Ok((Bytes::copy_from_slice(payload), moment))
     }
 
-    fn text(&self, row: &MySqlRow, column: usize) -> sqlx::Result<String> {
+    fn text<'r>(&self, row: &'r MySqlRow, column: usize) -> sqlx::Result<Cow<'r, str>> {
         let bytes: &[u8] = row.try_get_unchecked(column)?;
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+        Ok(String::from_utf8_lossy(bytes))
     }
 
     fn matched(result: &MySqlQueryResult) -> u64 {

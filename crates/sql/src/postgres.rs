@@ -1,5 +1,6 @@
 //! The PostgreSQL dialect.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -271,9 +272,9 @@ impl Dialect for Postgres {
         Ok((Bytes::copy_from_slice(payload), moment.map(|moment| moment.clamp(Timestamp::MIN, Timestamp::MAX))))
     }
 
-    fn text(&self, row: &PgRow, column: usize) -> sqlx::Result<String> {
+    fn text<'r>(&self, row: &'r PgRow, column: usize) -> sqlx::Result<Cow<'r, str>> {
         let bytes: &[u8] = row.try_get_unchecked(column)?;
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+        Ok(String::from_utf8_lossy(bytes))
     }
 
     fn matched(result: &PgQueryResult) -> u64 {

@@ -4,6 +4,7 @@ mod file;
 mod options;
 mod together;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,13 +179,13 @@ impl Dialect for Sqlite {
 
     fn record(&self, row: &SqliteRow) -> sqlx::Result<(Bytes, Option<Timestamp>)> {
         // Unchecked, since a column of SQLite holds what was put there, whatever its declared type.
-        let payload: Vec<u8> = row.try_get_unchecked(0)?;
-        Ok((payload.into(), date::parse(&self.text(row, 1)?, self.zone.as_ref())))
+        let payload: &[u8] = row.try_get_unchecked(0)?;
+        Ok((Bytes::copy_from_slice(payload), date::parse(&self.text(row, 1)?, self.zone.as_ref())))
     }
 
-    fn text(&self, row: &SqliteRow, column: usize) -> sqlx::Result<String> {
-        let bytes: Vec<u8> = row.try_get_unchecked(column)?;
-        Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    fn text<'r>(&self, row: &'r SqliteRow, column: usize) -> sqlx::Result<Cow<'r, str>> {
+        let bytes: &[u8] = row.try_get_unchecked(column)?;
+        Ok(String::from_utf8_lossy(bytes))
     }
 
     fn matched(result: &SqliteQueryResult) -> u64 {

@@ -79,8 +79,9 @@ impl<D: Dialect> SqlStore<D> {
         const DOING: &str = "count expired sessions";
         let now = [Param::Moment(self.clock.now())];
         let row = self.run(DOING, Side::Read, Db::<D>::fetch_optional, D::STATEMENTS.count_expired, &now).await?.result;
-        let count = row.map(|row| self.dialect.text(&row, 0)).transpose().map_err(|e| self.dialect.error(DOING, e))?;
-        Ok(count.and_then(|count| count.parse().ok()).unwrap_or_default())
+        let Some(row) = row else { return Ok(0) };
+        let count = self.dialect.text(&row, 0).map_err(|e| self.dialect.error(DOING, e))?;
+        Ok(count.parse().unwrap_or_default())
     }
 
     /// A connection to look at something.

@@ -82,9 +82,14 @@ impl File {
 
     /// The pools, on the file to which the path leads now.
     pub(super) async fn pools(&self) -> Result<Pools<sqlx::Sqlite>> {
-        if let Some(pools) = self.current()? {
-            return Ok(pools);
+        match self.current()? {
+            Some(pools) => Ok(pools),
+            // In a box: an operation does not carry along what is hardly ever needed.
+            None => Box::pin(self.reopen()).await,
         }
+    }
+
+    async fn reopen(&self) -> Result<Pools<sqlx::Sqlite>> {
         let _reopening = self.reopening.lock().await;
         if let Some(pools) = self.current()? {
             return Ok(pools);
