@@ -125,10 +125,12 @@ impl RedisStore {
     /// Runs a script by its hash; a server that does not know it gets its text, and knows it from then on.
     async fn run(&self, lua: &Lua, keys: &[&str], arguments: &[&[u8]]) -> Result<Outcome> {
         let command = |name: &str, script: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(script).arg(keys.len()).arg(keys);
-            arguments.iter().for_each(|&argument| {
-                command.arg(argument);
+            let parts = keys.iter().map(|key| key.as_bytes()).chain(arguments.iter().copied());
+            let size = name.len() + script.len() + 1 + parts.clone().map(<[u8]>::len).sum::<usize>();
+            let mut command = Cmd::with_capacity(3 + keys.len() + arguments.len(), size);
+            command.arg(name).arg(script).arg(keys.len());
+            parts.for_each(|part| {
+                command.arg(part);
             });
             command
         };
@@ -148,7 +150,8 @@ impl RedisStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Stored>> {
-        match self.link.send(redis::cmd("GET").arg(key)).await?.value {
+        let mut get = Cmd::with_capacity(2, 3 + key.len());
+        match self.link.send(get.arg("GET").arg(key)).await?.value {
             Value::Nil => Ok(None),
             Value::BulkString(payload) => Ok(Some(stored(payload.into()))),
             _ => Err(failure::unexpected(self.link.address(), "GET")),

@@ -149,10 +149,9 @@ impl<D: Dialect> SqlStore<D> {
         arguments: &(dyn Fn() -> Result<Args<D>, BoxDynError> + Sync),
         repeated: &mut bool,
     ) -> Result<T> {
-        let pools = self.dialect.pools().await?;
-        let connections = match side {
-            Side::Read => pools.read,
-            Side::Write => pools.write,
+        let connections = match (side, self.dialect.pools().await?) {
+            (Side::Read, pools) => pools.read,
+            (Side::Write, pools) => pools.write,
         };
         let patience = self.dialect.patience();
         let begin = Instant::now();
@@ -353,7 +352,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         let created = match (ran.result, ran.repeated) {
             (0, false) => false,
             // It may be ourselves who took the key.
-            (0, true) => self.find(wish.doing(), key).await?.is_some_and(|stored| stored.payload == payload),
+            (0, true) => Box::pin(self.find(wish.doing(), key)).await?.is_some_and(|stored| stored.payload == payload),
             _ => true,
         };
         Ok(if created { Created::Created(Version::payload(payload)) } else { Created::Taken })
@@ -369,8 +368,13 @@ impl<D: Dialect> Store for SqlStore<D> {
         let expected = expected(version)?;
         let wish = Wish::Replace { key: key.clone(), expected: expected.clone(), payload: payload.clone(), expiry };
         let first = self.change(&wish, matched::<D>, D::STATEMENTS.replace).await?;
+        if first.result > 0 {
+            return Ok(Replaced::Replaced(Version::payload(payload)));
+        }
         let doing = wish.doing();
-        let ran = self.swap(doing, key, expected, D::STATEMENTS.replace, &wish.params(), Some(first)).await?;
+        let params = wish.params();
+        // What seldom comes stands in a box, so that the future of a save has no room for it.
+        let ran = Box::pin(self.swap(doing, key, expected, D::STATEMENTS.replace, &params, Some(first))).await?;
         Ok(match ran.result {
             Swapped::Done => Replaced::Replaced(Version::payload(payload)),
             // Even our own payload may be another request's: two that add one to the same counter save the same.
