@@ -259,8 +259,7 @@ impl<D: Dialect> Group<D> {
 
     fn together(&mut self, many: Vec<Waiting<D>>) -> Next<D> {
         self.many += 1;
-        // In another lane there may be one that waits for a row: beside it, each lane counts.
-        if many.len() > 1 && self.taken == 1 {
+        if many.len() > 1 {
             self.crowd = many.len();
         }
         Next::Many(many)
@@ -396,30 +395,31 @@ impl<D: Dialect> SqlStore<D> {
             }
             (number, answer)
         };
-        let soon = if D::LANES > 1 { SLOW } else { PATIENCE };
-        let mut answered = tokio::time::timeout(soon, &mut answer).await;
-        if answered.is_err() && D::LANES > 1 {
-            let free = {
-                let mut group = self.groups.of(kind);
-                let free = group.taken < D::LANES && group.waiting.iter().any(|waiting| waiting.number == number);
-                if free {
-                    group.taken += 1;
-                    group.crowd = 0;
+        let mut patience = if D::LANES > 1 { SLOW } else { PATIENCE };
+        let answered = loop {
+            match tokio::time::timeout(patience, &mut answer).await {
+                Ok(answered) => break answered,
+                Err(_) if patience == SLOW => {
+                    self.hurry(kind, number);
+                    patience = PATIENCE;
                 }
-                free
-            };
-            if free {
-                Lane::new(self, kind, Held::Alone).take_all();
+                Err(_) if self.groups.of(kind).withdraw(number) => return alone(None, false),
+                Err(_) => break answer.await,
             }
-            answered = tokio::time::timeout(PATIENCE, &mut answer).await;
-        }
-        let answered = match answered {
-            Ok(answered) => answered,
-            Err(_) if self.groups.of(kind).withdraw(number) => return alone(None, false),
-            Err(_) => answer.await,
         };
         // No answer: the task was ended in the middle.
         answered.unwrap_or_else(|_| alone(None, true))
+    }
+
+    /// Lets all who wait go in another lane, if there is one, for the sake of one who still waits.
+    fn hurry(&self, kind: Together, number: u64) {
+        let mut group = self.groups.of(kind);
+        if group.taken < D::LANES && group.waiting.iter().any(|waiting| waiting.number == number) {
+            group.taken += 1;
+            group.crowd = 0;
+            drop(group);
+            Lane::new(self, kind, Held::Alone).take_all();
+        }
     }
 
     /// Does the same for many by one statement, and tells each what came of it.
@@ -475,5 +475,64 @@ impl<D: Dialect> SqlStore<D> {
             }
         }
         Ok(outcomes)
+    }
+}
+
+#[cfg(all(test, feature = "postgres"))]
+mod tests {
+    use super::*;
+    use crate::Postgres;
+
+    type Answers = Vec<oneshot::Receiver<Answer<Postgres>>>;
+
+    /// So many come, of whom those wait that find no lane.
+    fn come(group: &mut Group<Postgres>, many: usize) -> Answers {
+        let mut answers = Vec::new();
+        for _ in 0..many {
+            if group.is_open() {
+                group.taken += 1;
+                continue;
+            }
+            let (answer, receiver) = oneshot::channel();
+            let key = SessionKey::presented(&format!("key{:05}", group.number)).expect("a key");
+            let wish = Wish::Load { key, now: Timestamp::MIN };
+            group.waiting.push_back(Waiting { number: group.number, wish, answer });
+            group.number += 1;
+            answers.push(receiver);
+        }
+        answers
+    }
+
+    /// A lane is done, whose statement was for many or not; how many go next.
+    fn done(group: &mut Group<Postgres>, was_for_many: bool) -> usize {
+        group.many -= usize::from(was_for_many);
+        match group.next(Together::Load) {
+            Next::Nobody => 0,
+            Next::One(_) => 1,
+            Next::Many(many) => many.len(),
+        }
+    }
+
+    #[test]
+    fn in_a_crowd_all_wait_for_one_lane() {
+        let mut group = Group { taken: 0, many: 0, crowd: 0, waiting: VecDeque::new(), number: 0 };
+        // Two find a lane, three wait: they go in the one that is free first, and those after them wait for their end.
+        let _waiting = come(&mut group, 5);
+        assert_eq!(done(&mut group, false), 3);
+        let _waiting = come(&mut group, 4);
+        assert_eq!(done(&mut group, false), 0);
+        assert_eq!((group.taken, group.many), (1, 1));
+        let _waiting = come(&mut group, 2);
+        assert_eq!(done(&mut group, true), 6);
+        // Nobody waits, six times in a row: then it is no crowd any more.
+        for round in 0..6 {
+            assert_eq!(done(&mut group, round == 0), 0);
+            assert_eq!((group.taken, come(&mut group, 1).len()), (0, 0), "the first lane is always open");
+            assert_eq!(group.is_open(), round == 5, "{round}");
+        }
+        // As many as a statement takes have the second lane.
+        group.crowd = 1;
+        let _waiting = come(&mut group, MOST + 1);
+        assert_eq!((group.taken, group.waiting.len()), (2, MOST));
     }
 }
