@@ -15,6 +15,8 @@ use crate::options::Address;
 
 /// The longest line that a server sends in answer to our commands is far shorter.
 const MAX_LINE: usize = 4_096;
+/// For how many bytes there is room at each reading.
+const READ: usize = 4_096;
 /// No server keeps items larger than its largest `-I`, one gigabyte.
 const MAX_VALUE: usize = 1 << 30;
 
@@ -191,8 +193,9 @@ where
     }
     let line = loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line = buffer.split_to(end + 1);
-            break String::from_utf8_lossy(&line).trim_end().to_owned();
+            let line = String::from_utf8_lossy(&buffer[..end]).trim_end().to_owned();
+            buffer.advance(end + 1);
+            break line;
         }
         if buffer.len() > MAX_LINE {
             return Err(Failure::Nonsense("a line without an end".to_owned()));
@@ -218,7 +221,14 @@ where
             while buffer.len() < length + 2 {
                 more(stream, buffer).await?;
             }
-            let data = buffer.split_to(length).freeze();
+            // Most values are copied, so that the buffer remains the connection's own, to be filled again.
+            let data = if length <= READ {
+                let data = Bytes::copy_from_slice(&buffer[..length]);
+                buffer.advance(length);
+                data
+            } else {
+                buffer.split_to(length).freeze()
+            };
             if !buffer.starts_with(b"\r\n") {
                 return Err(Failure::Nonsense("a value without an end".to_owned()));
             }
@@ -229,6 +239,7 @@ where
 }
 
 async fn more<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<()> {
+    buffer.reserve(READ);
     match stream.read_buf(buffer).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
