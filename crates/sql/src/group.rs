@@ -13,116 +13,26 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use cloakroom_core::store::Stored;
-use cloakroom_core::{Error, ErrorKind, Result, SessionKey, Timestamp};
-use sqlx::Database;
-use tokio::runtime::Handle;
+use cloakroom_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
-use crate::dialect::{Dialect, Param, Run, Together};
-use crate::store::{Side, SqlStore};
-
-type Db<D> = <D as Dialect>::Db;
-type Row<D> = <Db<D> as Database>::Row;
+use crate::dialect::{Dialect, Together};
+use crate::store::SqlStore;
+use crate::sync::{Mutex, MutexGuard, spawn, timeout};
+use crate::wish::Wish;
 
 /// How many operations one statement does at most.
 const MOST: usize = 64;
-/// How many parameters an operation has at most.
-const MOST_PARAMS: usize = 4;
 /// How long those who wait leave the other lanes free, so that more of them go together.
 const SLOW: Duration = Duration::from_millis(10);
 /// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many bytes an operation may carry that goes together with others. Larger ones gain nothing by it.
 pub(crate) const LARGE: usize = 1 << 16;
-
-/// An operation on one row, with what it takes.
-#[derive(Clone)]
-pub(crate) enum Wish {
-    Load { key: SessionKey, now: Timestamp },
-    Create { key: SessionKey, payload: Bytes, expiry: Timestamp },
-    Replace { key: SessionKey, expected: Bytes, payload: Bytes, expiry: Timestamp },
-    Touch { key: SessionKey, expiry: Timestamp, now: Timestamp },
-}
-
-impl Wish {
-    fn kind(&self) -> Together {
-        match self {
-            Self::Load { .. } => Together::Load,
-            Self::Create { .. } => Together::Create,
-            Self::Replace { .. } => Together::Replace,
-            Self::Touch { .. } => Together::Touch,
-        }
-    }
-
-    /// What is being done, for errors.
-    pub(crate) fn doing(&self) -> &'static str {
-        self.kind().doing()
-    }
-
-    fn key(&self) -> &SessionKey {
-        match self {
-            Self::Load { key, .. } | Self::Create { key, .. } | Self::Replace { key, .. } | Self::Touch { key, .. } => {
-                key
-            }
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Load { .. } | Self::Touch { .. } => 0,
-            Self::Create { payload, .. } => payload.len(),
-            Self::Replace { expected, payload, .. } => expected.len() + payload.len(),
-        }
-    }
-
-    /// The parameters, in the order in which the statements for one and for many name them.
-    pub(crate) fn params(&self) -> Vec<Param<'_>> {
-        let mut params = Vec::with_capacity(MOST_PARAMS);
-        self.add_params(&mut params);
-        params
-    }
-
-    fn add_params<'a>(&'a self, params: &mut Vec<Param<'a>>) {
-        match self {
-            Self::Load { key, now } => params.extend([Param::Key(key.as_str()), Param::Moment(*now)]),
-            Self::Create { key, payload, expiry } => {
-                params.extend([Param::Text(key.as_str()), Param::Payload(payload), Param::Moment(*expiry)]);
-            }
-            Self::Replace { key, expected, payload, expiry } => params.extend([
-                Param::Payload(payload),
-                Param::Moment(*expiry),
-                Param::Key(key.as_str()),
-                Param::Payload(expected),
-            ]),
-            Self::Touch { key, expiry, now } => {
-                params.extend([Param::Moment(*expiry), Param::Key(key.as_str()), Param::Moment(*now)]);
-            }
-        }
-    }
-}
-
-impl Together {
-    fn doing(self) -> &'static str {
-        match self {
-            Self::Load => "load a session",
-            Self::Create => "create a session",
-            Self::Replace => "save a session",
-            Self::Touch => "renew a session",
-        }
-    }
-
-    fn side(self) -> Side {
-        match self {
-            Self::Load => Side::Read,
-            _ => Side::Write,
-        }
-    }
-}
 
 /// How an operation goes on that asked whether it may go together with others.
 pub(crate) enum Joined<D: Dialect> {
@@ -314,9 +224,7 @@ impl<D: Dialect> Lane<D> {
             Next::Many(many) => {
                 let lane = Self::new(&self.store, self.kind, Held::Serving);
                 // Without a runtime nobody waits who could still be served.
-                if let Ok(runtime) = Handle::try_current() {
-                    runtime.spawn(lane.serve(many));
-                }
+                spawn(lane.serve(many));
             }
         }
     }
@@ -397,7 +305,7 @@ impl<D: Dialect> SqlStore<D> {
         };
         let mut patience = if D::LANES > 1 { SLOW } else { PATIENCE };
         let answered = loop {
-            match tokio::time::timeout(patience, &mut answer).await {
+            match timeout(patience, &mut answer).await {
                 Ok(answered) => break answered,
                 Err(_) if patience == SLOW => {
                     self.hurry(kind, number);
@@ -425,14 +333,8 @@ impl<D: Dialect> SqlStore<D> {
     /// Does the same for many by one statement, and tells each what came of it.
     async fn together(&self, kind: Together, many: Vec<Waiting<D>>) {
         let mut repeated = false;
-        let ran = {
-            let mut params = Vec::with_capacity(MOST_PARAMS * many.len());
-            many.iter().for_each(|waiting| waiting.wish.add_params(&mut params));
-            let arguments = || self.dialect.arguments_together(&params, many.len());
-            let sql = D::together(kind, many.len()).unwrap_or_default();
-            self.attempt(kind.doing(), kind.side(), Db::<D>::fetch_all, sql, &arguments, &mut repeated).await
-        };
-        match ran.and_then(|rows| self.outcomes(kind, &many, &rows, repeated)) {
+        let wishes: Vec<_> = many.iter().map(|waiting| &waiting.wish).collect();
+        match self.by_one_statement(kind, &wishes, &mut repeated).await {
             Ok(outcomes) => {
                 for (waiting, outcome) in many.into_iter().zip(outcomes) {
                     drop(waiting.answer.send(Ok(outcome)));
@@ -455,31 +357,12 @@ impl<D: Dialect> SqlStore<D> {
             }
         }
     }
-
-    /// What the rows that a statement for many gave mean for each member.
-    fn outcomes(&self, kind: Together, many: &[Waiting<D>], rows: &[Row<D>], repeated: bool) -> Result<Vec<Joined<D>>> {
-        let doing = kind.doing();
-        let mut outcomes: Vec<Joined<D>> = many.iter().map(|_| Joined::Unmatched { repeated }).collect();
-        for row in rows {
-            let (column, stored) = match kind {
-                Together::Load => (2, Some(self.stored(doing, row)?)),
-                _ => (0, None),
-            };
-            let key = self.dialect.text(row, column).map_err(|e| self.dialect.error(doing, e))?;
-            let first = many.partition_point(|waiting| waiting.wish.key().as_str() < &*key);
-            let same = many[first..].iter().take_while(|waiting| waiting.wish.key().as_str() == key);
-            let last = first + same.count();
-            // A load of a key that several load gives a row for each of them.
-            if let Some(outcome) = outcomes[first..last].iter_mut().find(|o| matches!(o, Joined::Unmatched { .. })) {
-                *outcome = Joined::Matched(stored);
-            }
-        }
-        Ok(outcomes)
-    }
 }
 
 #[cfg(all(test, feature = "postgres"))]
 mod tests {
+    use cloakroom_core::{SessionKey, Timestamp};
+
     use super::*;
     use crate::Postgres;
 

@@ -40,9 +40,11 @@ mod server;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod sync;
 mod turn;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod url;
+mod wish;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use database::AnySqlStore;

@@ -11,9 +11,10 @@ use sqlx::Database;
 use sqlx::error::BoxDynError;
 
 use crate::dialect::{Dialect, Failed, Param, Run, Running};
-use crate::group::{Groups, Joined, LARGE, Wish};
+use crate::group::{Groups, Joined, LARGE};
 use crate::lease::{Connections, Lease};
 use crate::migrate::Migrations;
+use crate::wish::Wish;
 
 /// How often a compare-and-swap is tried again when the row that refused it turns out to hold what was expected: it
 /// was changed and changed back between two statements.
