@@ -22,8 +22,11 @@ pub(crate) fn explore<F: Future<Output = ()> + 'static>(
     scenario: impl Fn() -> F + Copy + Send + Sync + 'static,
 ) {
     let run = move || block_on(scenario());
-    Runner::new(RandomScheduler::new_from_seed(42, schedules), Config::new()).run(run);
-    Runner::new(PctScheduler::new_from_seed(42, 4, schedules), Config::new()).run(run);
+    let mut config = Config::new();
+    // Unoptimised, the pickles and signatures of a save overflow the usual 32 KiB.
+    config.stack_size = 256 << 10;
+    Runner::new(RandomScheduler::new_from_seed(42, schedules), config.clone()).run(run);
+    Runner::new(PctScheduler::new_from_seed(42, 4, schedules), config).run(run);
 }
 
 pub(crate) fn clock() -> Clock {
