@@ -96,6 +96,14 @@ impl FileStore {
         done.map_err(|error| self.0.unavailable(error))
     }
 
+    /// What stands in a session's file, expired or not.
+    async fn read(&self, path: PathBuf) -> Result<Option<Stored>> {
+        match self.0.glance.read(&path) {
+            Some(content) => Ok(Some(self.0.stored(content))),
+            None => self.blocking(move |directory| Ok(directory.read(&path)?.map(|it| directory.stored(it)))).await,
+        }
+    }
+
     /// Has work done on the file that stands at `path`, with its lock; `None` if there is none.
     ///
     /// Who waits for a lock waits here, and holds up no thread: a process that was stopped would in time take them all.
@@ -144,11 +152,7 @@ impl Turns for FileStore {
 impl Store for FileStore {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(path) = self.0.path_of(key) else { return Ok(None) };
-        let read = match self.0.glance.read(&path) {
-            Some(content) => Some(self.0.stored(content)),
-            None => self.blocking(move |directory| Ok(directory.read(&path)?.map(|it| directory.stored(it)))).await?,
-        };
-        Ok(read.filter(|stored| !self.0.has_expired(stored.expiry)))
+        Ok(self.read(path).await?.filter(|stored| !self.0.has_expired(stored.expiry)))
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
@@ -254,6 +258,6 @@ impl Store for FileStore {
 impl Peek for FileStore {
     async fn peek(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(path) = self.0.path_of(key) else { return Ok(None) };
-        self.blocking(move |directory| Ok(directory.read(&path)?.map(|content| directory.stored(content)))).await
+        self.read(path).await
     }
 }

@@ -6,20 +6,18 @@ extern crate cloakroom_model as cloakroom_core;
 #[path = "../../../sql/src/group.rs"]
 mod group;
 
+#[path = "../common/mod.rs"]
+mod common;
 mod database;
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use cloakroom_model::ErrorKind;
+use common::{explore, give_up};
 use database::dialect::{Dialect, Together};
 use database::wish::Wish;
 use database::{dialect, store, sync, wish};
 use group::Joined;
-use shuttle::future::{block_on, spawn, yield_now};
+use shuttle::future::{spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
-use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::{Config, Runner};
 use store::SqlStore;
 
 struct OneLane;
@@ -31,15 +29,6 @@ impl Dialect for OneLane {
 
 impl Dialect for TwoLanes {
     const LANES: usize = 2;
-}
-
-fn explore<F: Future<Output = ()> + 'static>(
-    schedules: usize,
-    scenario: impl Fn() -> F + Copy + Send + Sync + 'static,
-) {
-    let run = move || block_on(scenario());
-    Runner::new(RandomScheduler::new_from_seed(42, schedules), Config::new()).run(run);
-    Runner::new(PctScheduler::new_from_seed(42, 4, schedules), Config::new()).run(run);
 }
 
 /// An operation as the store does it: with others, or alone.
@@ -65,21 +54,6 @@ async fn operate<D: Dialect>(store: &SqlStore<D>, wish: &Wish) -> Option<ErrorKi
     }
 }
 
-/// Some work that is dropped when it was polled so often, unless it was done by then.
-struct GivenUp<F>(Pin<Box<F>>, usize);
-
-impl<F: Future> Future for GivenUp<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.1 == 0 {
-            return Poll::Ready(None);
-        }
-        self.1 -= 1;
-        self.0.as_mut().poll(cx).map(Some)
-    }
-}
-
 /// Six operations at once on three keys, each twice, of which one may be given up. All end; none is done twice, and none
 /// left undone that was not told so; and afterwards the lanes are free.
 async fn crowd<D: Dialect>(kind: Together, patience: bool) {
@@ -94,7 +68,7 @@ async fn crowd<D: Dialect>(kind: Together, patience: bool) {
                     return Some(work.await);
                 }
                 let polls = thread_rng().gen_range(0..6);
-                GivenUp(Box::pin(work), polls).await
+                give_up(polls, work).await
             })
         })
         .collect();

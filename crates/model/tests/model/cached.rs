@@ -15,7 +15,8 @@ use shuttle::future::{spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 
-use crate::site::{Far, clock, exchange, explore, given, increment, request};
+use crate::common::explore;
+use crate::site::{Far, clock, exchange, given, increment, request};
 
 /// A cache that answers now and then, until it is mended: what it does not answer to, it may have done or not.
 struct Flaky {

@@ -1,32 +1,13 @@
 //! Requests that are given up at any moment of their save.
 
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
 use cloakroom_model::SessionKey;
 use shuttle::future::{spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 
-use crate::site::{Site, count, explore, given, increment, request};
-
-/// Drops some work when it was polled so often, unless it was done by then.
-async fn give_up<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
-    struct Watched<F>(Pin<Box<F>>, usize);
-    impl<F: Future> Future for Watched<F> {
-        type Output = Option<F::Output>;
-
-        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-            if self.1 == 0 {
-                return Poll::Ready(None);
-            }
-            self.1 -= 1;
-            self.0.as_mut().poll(cx).map(Some)
-        }
-    }
-    let watched = Watched(Box::pin(work), polls);
-    pin!(watched).await
-}
+use crate::common::{explore, give_up};
+use crate::site::{Site, count, given, increment, request};
 
 /// Waits until exactly one record stands, and gives it: the rest of what was given up may be under way. If that never
 /// comes, the schedule has too many steps.

@@ -2,7 +2,8 @@
 
 use shuttle::future::spawn;
 
-use crate::site::{Site, count, explore, given, increment};
+use crate::common::explore;
+use crate::site::{Site, count, given, increment};
 
 #[test]
 fn what_changes_during_a_save_is_saved_by_the_next() {

@@ -5,6 +5,8 @@
 //! the one before, but for the keys of sessions and of hashes.
 
 mod cached;
+#[path = "../common/mod.rs"]
+mod common;
 mod given_up;
 mod handles;
 mod overtaking;

@@ -3,7 +3,8 @@
 use cloakroom_model::ErrorKind;
 use shuttle::future::spawn;
 
-use crate::site::{Site, count, explore, given, increment, request};
+use crate::common::explore;
+use crate::site::{Site, count, given, increment, request};
 
 #[test]
 fn changes_merge() {

@@ -12,22 +12,7 @@ use cloakroom_model::wire::cookie::{CookieAttributes, CookieWriter};
 use cloakroom_model::wire::expiry::ExpiryRules;
 use cloakroom_model::wire::session_data::Codec;
 use cloakroom_model::{Clock, KeySource, Result, Session, SessionKey, Timestamp, Values};
-use shuttle::future::{block_on, yield_now};
-use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::{Config, Runner};
-
-/// Tries a scenario on so many schedules of each kind: drawn at every step, and with few changes at the worst moments.
-pub(crate) fn explore<F: Future<Output = ()> + 'static>(
-    schedules: usize,
-    scenario: impl Fn() -> F + Copy + Send + Sync + 'static,
-) {
-    let run = move || block_on(scenario());
-    let mut config = Config::new();
-    // Unoptimised, the pickles and signatures of a save overflow the usual 32 KiB.
-    config.stack_size = 256 << 10;
-    Runner::new(RandomScheduler::new_from_seed(42, schedules), config.clone()).run(run);
-    Runner::new(PctScheduler::new_from_seed(42, 4, schedules), config).run(run);
-}
+use shuttle::future::yield_now;
 
 pub(crate) fn clock() -> Clock {
     Clock::manual(Timestamp::from_secs(1_900_000_000))
