@@ -27,22 +27,27 @@ pub fn cloakroom(sessions: &Sessions) -> Router {
         .layer(sessions.layer())
 }
 
-type Answer<T> = Result<T, cloakroom::Error>;
+/// What a handler gives.
+pub type Answer<T> = Result<T, cloakroom::Error>;
 
-async fn none() -> &'static str {
+/// `/none`: no session.
+pub async fn none() -> &'static str {
     "nothing"
 }
 
-async fn read(session: Session) -> Answer<String> {
+/// `/read`: an item.
+pub async fn read(session: Session) -> Answer<String> {
     Ok(session.get("name")?.unwrap_or_default())
 }
 
-async fn write(session: Session) -> Answer<String> {
+/// `/write`: a counter.
+pub async fn write(session: Session) -> Answer<String> {
     let count: u64 = session.update("count", |count: Option<u64>| count.unwrap_or(0) + 1)?;
     Ok(count.to_string())
 }
 
-async fn login(session: Session) -> Answer<&'static str> {
+/// `/login`: a new key, and a user.
+pub async fn login(session: Session) -> Answer<&'static str> {
     session.cycle_key()?;
     session.insert("_auth_user_id", "1815")?;
     Ok("welcome")

@@ -7,14 +7,10 @@ use actix_web::http::KeepAlive;
 use actix_web::web::{Data, Json, ServiceConfig, get, post};
 use actix_web::{App, HttpServer};
 use cloakroom::{Session, Sessions, Settings};
+use cloakroom_bench::routes::{Answer, NAME, login, none, read, write};
 use serde_json::{Map, Value};
 
 use crate::Args;
-
-/// What `/read` answers without sessions.
-const NAME: &str = "Ada Lovelace";
-
-type Answer<T> = Result<T, cloakroom::Error>;
 
 #[actix_web::main]
 pub(crate) async fn serve_bare(args: Args) -> anyhow::Result<()> {
@@ -49,25 +45,6 @@ fn cloakroom(routes: &mut ServiceConfig) {
         .route("/write", get().to(write))
         .route("/login", get().to(login))
         .route("/fill", post().to(fill));
-}
-
-async fn none() -> &'static str {
-    "nothing"
-}
-
-async fn read(session: Session) -> Answer<String> {
-    Ok(session.get("name")?.unwrap_or_default())
-}
-
-async fn write(session: Session) -> Answer<String> {
-    let count: u64 = session.update("count", |count: Option<u64>| count.unwrap_or(0) + 1)?;
-    Ok(count.to_string())
-}
-
-async fn login(session: Session) -> Answer<&'static str> {
-    session.cycle_key()?;
-    session.insert("_auth_user_id", "1815")?;
-    Ok("welcome")
 }
 
 async fn fill(session: Session, Json(items): Json<Map<String, Value>>) -> Answer<&'static str> {
