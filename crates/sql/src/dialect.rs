@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cloakroom_core::sweep::Turn;
-use cloakroom_core::{Error, Result, Timestamp};
+use cloakroom_core::{Error, Result, SessionKey, Timestamp};
 use sqlx::error::BoxDynError;
 use sqlx::{Database, Executor, IntoArguments};
 
@@ -52,6 +52,12 @@ pub trait Dialect: Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Unavailable`](cloakroom_core::ErrorKind::Unavailable) if there is no database to talk to.
     fn pools(&self) -> impl Future<Output = Result<Pools<Self::Db>>> + Send;
+
+    /// The live record of a key, as [`record`](Self::record) tells it, if the caller's thread can read it by itself and
+    /// without waiting for anything. `None` says that it cannot, and nothing of the record.
+    fn glance(&self, _key: &SessionKey, _now: Timestamp) -> Option<Option<(Bytes, Option<Timestamp>)>> {
+        None
+    }
 
     /// Parameters in the driver's form, in the order given.
     ///

@@ -227,6 +227,11 @@ impl<D: Dialect> SqlStore<D> {
     /// The record of a row.
     pub(crate) fn stored(&self, doing: &'static str, row: &<Db<D> as Database>::Row) -> Result<Stored> {
         let (payload, expiry) = self.dialect.record(row).map_err(|e| self.dialect.error(doing, e))?;
+        Ok(self.alive(payload, expiry))
+    }
+
+    /// A record that is alive.
+    fn alive(&self, payload: Bytes, expiry: Option<Timestamp>) -> Stored {
         // The database found the row to be alive, whatever its date looks like. A second from now is the date
         // that makes everybody renew it soon, and nobody trust it for long.
         let expiry = expiry.unwrap_or_else(|| {
@@ -234,7 +239,7 @@ impl<D: Dialect> SqlStore<D> {
             let now = self.clock.now();
             now.checked_add_micros(1_000_000).unwrap_or(now)
         });
-        Ok(Stored { version: Version::payload(payload.clone()), payload, expiry })
+        Stored { version: Version::payload(payload.clone()), payload, expiry }
     }
 
     /// The record that stands under a key, expired or not.
@@ -338,7 +343,11 @@ fn unknown(doing: &str) -> Error {
 #[async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
-        let wish = Wish::Load { key: key.clone(), now: self.clock.now() };
+        let now = self.clock.now();
+        if let Some(found) = self.dialect.glance(key, now) {
+            return Ok(found.map(|(payload, expiry)| self.alive(payload, expiry)));
+        }
+        let wish = Wish::Load { key: key.clone(), now };
         let _alone = match self.join(&wish).await? {
             Joined::Matched(stored) => return Ok(stored),
             Joined::Unmatched { .. } => return Ok(None),

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched, Version};
 use cloakroom_core::{Clock, ErrorKind, Timestamp};
 use cloakroom_sql::{AnySqlStore, Outcome, SqliteOptions, SqliteStore, State};
@@ -43,7 +45,12 @@ async fn a_record_goes_through_its_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn increments_of_two_stores_are_all_counted() {
     let (_directory, path) = place();
-    let stores = [store(&path).await, SqliteStore::open(SqliteOptions::new(&path), clock()).await.unwrap()];
+    drop(store(&path).await);
+    let options = SqliteOptions::new(&path).busy_timeout(Duration::from_secs(60));
+    let stores = [
+        SqliteStore::open(options.clone(), clock()).await.unwrap(),
+        SqliteStore::open(options, clock()).await.unwrap(),
+    ];
     stores[0].create(&key(1), bytes("0"), LATER).await.unwrap();
     let workers: Vec<_> = stores
         .map(std::sync::Arc::new)

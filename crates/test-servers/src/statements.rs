@@ -1,4 +1,5 @@
-//! The statements that a program's sqlx runs on SQLite, which has no server that counts them: sqlx reports each one.
+//! The statements that a program runs on SQLite, which has no server that counts them: sqlx reports each one, and so does
+//! the store for those that it runs without sqlx.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,7 +24,7 @@ struct Watch;
 
 impl Subscriber for Watch {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
+        ["sqlx::query", "cloakroom_sql::sqlite::glance"].contains(&metadata.target())
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)

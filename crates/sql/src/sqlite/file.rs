@@ -11,6 +11,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
 
+use super::glance::Glances;
 use super::options::{SqliteOptions, Synchronous};
 use super::{code, failure, pool_options, primary_code};
 use crate::dialect::Pools;
@@ -32,6 +33,7 @@ struct Opened {
     /// The `-wal` and `-shm` files that belong to it.
     beside: [Option<Identity>; 2],
     pools: Pools<sqlx::Sqlite>,
+    glances: Glances,
 }
 
 /// The suffixes of what SQLite keeps beside a database in WAL mode.
@@ -103,6 +105,14 @@ impl File {
         Ok(pools)
     }
 
+    /// Reads on this thread, on the file to which the path leads now. `None` says that this cannot be done, for whatever
+    /// reason: the same statement through the pools tells it.
+    pub(super) fn glance<T>(&self, read: impl FnOnce(&Glances) -> Option<T>) -> Option<T> {
+        let found = identity(&self.path).ok()?;
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        if opened.file == found { read(&opened.glances) } else { None }
+    }
+
     /// The turn to sweep among the processes of this machine, which are all that can use the file. SQLite's own locks
     /// are the file's, and none of them would leave the site its writes.
     pub(super) fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
@@ -164,6 +174,7 @@ async fn open_pools(path: &Path, options: &SqliteOptions) -> Result<Opened> {
         file,
         beside,
         pools: Pools { read: Connections::of_our_own(read), write: Connections::of_our_own(write) },
+        glances: Glances::new(path, options.pool_size),
     })
 }
 

@@ -154,8 +154,8 @@ impl SqliteOptions {
         self
     }
 
-    /// The number of connections that read, each with a thread of its own; 4 by default, 1 at least. There is one
-    /// more connection, which writes.
+    /// The number of connections that read, each with a thread of its own; 4 by default, 1 at least. As many may be used
+    /// on the threads that ask, and there is one more, which writes.
     #[must_use]
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = connections.max(1);
