@@ -59,6 +59,22 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// Whether changes of rows go by [`write`](Self::write).
+    fn writes(&self) -> bool {
+        false
+    }
+
+    /// Changes rows in a way of the dialect's own, for the number of rows that match: none if a row would get a key that is
+    /// taken. `None` if the dialect has no such way, and nothing was done.
+    fn write(
+        &self,
+        _doing: &'static str,
+        _sql: &'static str,
+        _params: &[Param<'_>],
+    ) -> impl Future<Output = Option<Result<u64>>> + Send {
+        async { None }
+    }
+
     /// Parameters in the driver's form, in the order given.
     ///
     /// # Errors
@@ -147,7 +163,7 @@ pub enum Param<'a> {
     /// Other text: the key of a new row, a name.
     Text(&'a str),
     /// What a session record holds. Text in all that Django and we write, bound as text if it is UTF-8.
-    Payload(&'a [u8]),
+    Payload(&'a Bytes),
     /// A moment, in the form of the column `expire_date`.
     Moment(Timestamp),
     /// A number of rows.

@@ -172,7 +172,7 @@ impl Dialect for MySql {
                 Param::Text(text) => arguments.add(text)?,
                 Param::Payload(payload) => match std::str::from_utf8(payload) {
                     Ok(text) => arguments.add(text)?,
-                    Err(_) => arguments.add(payload)?,
+                    Err(_) => arguments.add(&payload[..])?,
                 },
                 Param::Moment(moment) => arguments.add(date::format(moment, self.zone.as_ref()))?,
                 Param::Count(count) => arguments.add(count)?,

@@ -1,9 +1,11 @@
 //! The SQLite dialect.
 
+mod failure;
 mod file;
 mod glance;
 mod options;
 mod together;
+mod writer;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloakroom_core::sweep::Turn;
 use cloakroom_core::wire::expiry::TimeZone;
-use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
+use cloakroom_core::{Clock, Error, Result, SessionKey, Timestamp};
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteQueryResult, SqliteRow};
 use sqlx::{Arguments, Row, SqlitePool};
@@ -24,6 +26,7 @@ use crate::store::SqlStore;
 use crate::turn::Alone;
 use file::File;
 pub use options::{SqliteOptions, Synchronous};
+use writer::Value;
 
 /// Sessions in an SQLite database, in Django's own table.
 ///
@@ -97,7 +100,8 @@ impl SqlStore<Sqlite> {
 /// A database in memory lives as long as its one connection, which is therefore never closed.
 async fn in_memory() -> Result<Pools<sqlx::Sqlite>> {
     let options = SqliteConnectOptions::new().filename(":memory:").in_memory(true);
-    let pool = pool_options(1).connect_with(options).await.map_err(|e| failure("open a database", IN_MEMORY, e))?;
+    let pool =
+        pool_options(1).connect_with(options).await.map_err(|e| failure::of_sqlx("open a database", IN_MEMORY, e))?;
     Ok(Pools::one(Connections::of_our_own(pool)))
 }
 
@@ -107,6 +111,18 @@ const IN_MEMORY: &str = "the SQLite database in memory";
 /// one is open, no new file can take over the number of the one it has open.
 fn pool_options(size: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(size).test_before_acquire(false).idle_timeout(None).max_lifetime(None)
+}
+
+impl Sqlite {
+    /// A parameter for the thread that writes.
+    fn value(&self, param: &Param<'_>) -> Value {
+        match *param {
+            Param::Key(text) | Param::Text(text) => Value::Text(text.into()),
+            Param::Payload(payload) => Value::Payload(payload.clone()),
+            Param::Moment(moment) => Value::Text(date::format(moment, self.zone.as_ref()).into()),
+            Param::Count(count) => Value::Count(count),
+        }
+    }
 }
 
 impl Dialect for Sqlite {
@@ -161,6 +177,15 @@ impl Dialect for Sqlite {
         file.glance(|glances| glances.read(Self::STATEMENTS.load, key.as_str(), &date::format(now, zone), record))
     }
 
+    fn writes(&self) -> bool {
+        matches!(&*self.source, Source::File(_))
+    }
+
+    async fn write(&self, doing: &'static str, sql: &'static str, params: &[Param<'_>]) -> Option<Result<u64>> {
+        let Source::File(file) = &*self.source else { return None };
+        Some(file.write(doing, sql, params.iter().map(|param| self.value(param)).collect()).await)
+    }
+
     fn arguments(&self, params: &[Param<'_>]) -> Result<SqliteArguments, BoxDynError> {
         let mut arguments = SqliteArguments::default();
         arguments.reserve(params.len(), 0);
@@ -169,7 +194,7 @@ impl Dialect for Sqlite {
                 Param::Key(text) | Param::Text(text) => arguments.add(text)?,
                 Param::Payload(payload) => match std::str::from_utf8(payload) {
                     Ok(text) => arguments.add(text)?,
-                    Err(_) => arguments.add(payload)?,
+                    Err(_) => arguments.add(&payload[..])?,
                 },
                 Param::Moment(moment) => arguments.add(date::format(moment, self.zone.as_ref()))?,
                 Param::Count(count) => arguments.add(count)?,
@@ -221,8 +246,8 @@ impl Dialect for Sqlite {
 
     fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {
         match &*self.source {
-            Source::Pools(_) => failure(doing, "the SQLite database", error),
-            Source::File(file) => failure(doing, &file.name(), error),
+            Source::Pools(_) => failure::of_sqlx(doing, "the SQLite database", error),
+            Source::File(file) => failure::of_sqlx(doing, &file.name(), error),
         }
     }
 
@@ -232,59 +257,4 @@ impl Dialect for Sqlite {
             Source::File(file) => file.turn(),
         }
     }
-}
-
-/// SQLite's primary result codes, <https://www.sqlite.org/rescode.html>.
-mod code {
-    pub(super) const ERROR: u32 = 1;
-    pub(super) const BUSY: u32 = 5;
-    pub(super) const LOCKED: u32 = 6;
-    pub(super) const READONLY: u32 = 8;
-    pub(super) const IOERR: u32 = 10;
-    pub(super) const CORRUPT: u32 = 11;
-    pub(super) const FULL: u32 = 13;
-    pub(super) const CANTOPEN: u32 = 14;
-    pub(super) const NOTADB: u32 = 26;
-}
-
-/// The primary result code of an error that SQLite gave.
-fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
-}
-
-/// What an error of the driver means, with what to do.
-fn failure(doing: &str, place: &str, error: sqlx::Error) -> Error {
-    let (kind, what) = match (&error, primary_code(&error)) {
-        (_, Some(code::BUSY | code::LOCKED)) | (sqlx::Error::PoolTimedOut, _) => (
-            ErrorKind::Unavailable,
-            format!("the database is locked: another program keeps writing to {place}, longer than the busy timeout"),
-        ),
-        (_, Some(code::READONLY)) => {
-            (ErrorKind::Unavailable, format!("{place} is read-only: see the permissions of the file and its directory"))
-        }
-        (_, Some(code::FULL)) => (ErrorKind::Unavailable, format!("{place} cannot grow: the disk is full")),
-        (_, Some(code::CANTOPEN)) => (
-            ErrorKind::Unavailable,
-            format!("{place} cannot be opened: see the permissions of the file and its directory"),
-        ),
-        (_, Some(code::IOERR)) => (ErrorKind::Unavailable, format!("reading or writing {place} failed")),
-        (_, Some(code::CORRUPT)) => (
-            ErrorKind::Unavailable,
-            format!("{place} is damaged: `PRAGMA integrity_check` tells more; restore it from a backup"),
-        ),
-        (_, Some(code::NOTADB)) => (
-            ErrorKind::Unavailable,
-            format!("{place} is not an SQLite database: see that DATABASE_URL names the right file"),
-        ),
-        (sqlx::Error::Database(e), Some(code::ERROR)) if e.message().starts_with("no such table") => {
-            (ErrorKind::NotMigrated, format!("{place} has no session table ({}): run `cloakroom migrate`", e.message()))
-        }
-        (sqlx::Error::Database(e), Some(code::ERROR)) if e.message().contains("column") => {
-            (ErrorKind::Configuration, format!("the session table in {place} is not Django's ({})", e.message()))
-        }
-        (sqlx::Error::Encode(_), _) => (ErrorKind::Unrepresentable, "SQLite cannot carry a value".to_owned()),
-        _ => (ErrorKind::Unavailable, format!("{place} failed: {error}")),
-    };
-    Error::new(kind, format!("could not {doing}: {what}")).with_source(error)
 }

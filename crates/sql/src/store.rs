@@ -196,9 +196,23 @@ impl<D: Dialect> SqlStore<D> {
         }
     }
 
-    /// Runs a statement for the number of rows it matches.
+    /// Changes rows by one statement, for the number of rows that match.
+    async fn alter(
+        &self,
+        doing: &'static str,
+        way: Way<D, u64>,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Ran<u64>> {
+        match self.dialect.write(doing, sql, params).await {
+            Some(result) => result.map(|result| Ran { result, repeated: false }),
+            None => self.run(doing, Side::Write, way, sql, params).await,
+        }
+    }
+
+    /// The same for a statement that gives no row another key.
     async fn execute(&self, doing: &'static str, sql: &'static str, params: &[Param<'_>]) -> Result<Ran<u64>> {
-        self.run(doing, Side::Write, matched::<D>, sql, params).await
+        self.alter(doing, matched::<D>, sql, params).await
     }
 
     /// Changes one row, alone or together with others, for the number of rows that match.
@@ -208,7 +222,7 @@ impl<D: Dialect> SqlStore<D> {
             Joined::Unmatched { repeated } => return Ok(Ran { result: 0, repeated }),
             Joined::Alone(alone) => alone,
         };
-        let ran = self.run(wish.doing(), Side::Write, way, sql, &wish.params()).await?;
+        let ran = self.alter(wish.doing(), way, sql, &wish.params()).await?;
         Ok(Ran { result: ran.result, repeated: ran.repeated || alone.repeated })
     }
 
@@ -448,7 +462,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         let mut repeated = false;
         let mut tries = 1;
         loop {
-            let ran = self.run(DOING, Side::Write, occupy::<D>, D::STATEMENTS.rotate, &params).await?;
+            let ran = self.alter(DOING, occupy::<D>, D::STATEMENTS.rotate, &params).await?;
             repeated |= ran.repeated;
             let mut rotated = ran.result > 0;
             if !rotated && repeated {

@@ -24,7 +24,7 @@ struct Watch;
 
 impl Subscriber for Watch {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        ["sqlx::query", "cloakroom_sql::sqlite::glance"].contains(&metadata.target())
+        ["sqlx::query", "cloakroom_sql::sqlite::glance", "cloakroom_sql::sqlite::writer"].contains(&metadata.target())
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)

@@ -2,31 +2,35 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_core::sweep::{Turn, turn_in};
 use cloakroom_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags};
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
 
+use super::failure::{code, primary_code};
 use super::glance::Glances;
 use super::options::{SqliteOptions, Synchronous};
-use super::{code, failure, pool_options, primary_code};
+use super::writer::{Value, Writer};
+use super::{failure, pool_options};
 use crate::dialect::Pools;
 use crate::lease::Connections;
 
-/// The pools on a file, and what the file was when they were opened.
+/// A database file, and what was opened on it.
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
     options: SqliteOptions,
-    opened: RwLock<Opened>,
+    opened: RwLock<Arc<Opened>>,
     /// Held while the pools are opened anew, so that one task does it and the others wait.
     reopening: Mutex<()>,
 }
 
+/// What is open on a file, and what the file was then.
 #[derive(Debug)]
 struct Opened {
     file: Identity,
@@ -34,6 +38,7 @@ struct Opened {
     beside: [Option<Identity>; 2],
     pools: Pools<sqlx::Sqlite>,
     glances: Glances,
+    writer: Writer,
 }
 
 /// The suffixes of what SQLite keeps beside a database in WAL mode.
@@ -72,10 +77,10 @@ impl File {
             }
             _ => {}
         }
-        let opened = open_pools(&path, &options).await?;
+        let opened = open_file(&path, &options).await?;
         // Once made, a file that disappears is never silently made again: its sessions would all be gone.
         let options = options.create_if_missing(false);
-        Ok(Self { path, options, opened: RwLock::new(opened), reopening: Mutex::new(()) })
+        Ok(Self { path, options, opened: RwLock::new(Arc::new(opened)), reopening: Mutex::new(()) })
     }
 
     pub(super) fn name(&self) -> String {
@@ -84,33 +89,40 @@ impl File {
 
     /// The pools, on the file to which the path leads now.
     pub(super) async fn pools(&self) -> Result<Pools<sqlx::Sqlite>> {
-        match self.current()? {
-            Some(pools) => Ok(pools),
-            // In a box: an operation does not carry along what is hardly ever needed.
-            None => Box::pin(self.reopen()).await,
-        }
+        Ok(self.opened().await?.pools.clone())
     }
 
-    async fn reopen(&self) -> Result<Pools<sqlx::Sqlite>> {
-        let _reopening = self.reopening.lock().await;
-        if let Some(pools) = self.current()? {
-            return Ok(pools);
-        }
-        tracing::warn!(path = %self.path.display(), "the database file was replaced by another: opening that one");
-        let left_behind = self.opened.read().unwrap_or_else(PoisonError::into_inner).beside;
-        set_aside(&self.path, &left_behind)?;
-        let opened = open_pools(&self.path, &self.options).await?;
-        let pools = opened.pools.clone();
-        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
-        Ok(pools)
+    /// Changes rows of the file to which the path leads now, for the number of rows that match.
+    pub(super) async fn write(&self, doing: &'static str, sql: &'static str, values: Vec<Value>) -> Result<u64> {
+        let opened = self.opened().await?;
+        opened.writer.change(sql, values).await.map_err(|e| failure::of_rusqlite(doing, &self.name(), e))
     }
 
     /// Reads on this thread, on the file to which the path leads now. `None` says that this cannot be done, for whatever
     /// reason: the same statement through the pools tells it.
     pub(super) fn glance<T>(&self, read: impl FnOnce(&Glances) -> Option<T>) -> Option<T> {
-        let found = identity(&self.path).ok()?;
-        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        if opened.file == found { read(&opened.glances) } else { None }
+        read(&self.current().ok()??.glances)
+    }
+
+    async fn opened(&self) -> Result<Arc<Opened>> {
+        match self.current()? {
+            Some(opened) => Ok(opened),
+            // In a box: an operation does not carry along what is hardly ever needed.
+            None => Box::pin(self.reopen()).await,
+        }
+    }
+
+    async fn reopen(&self) -> Result<Arc<Opened>> {
+        let _reopening = self.reopening.lock().await;
+        if let Some(opened) = self.current()? {
+            return Ok(opened);
+        }
+        tracing::warn!(path = %self.path.display(), "the database file was replaced by another: opening that one");
+        let left_behind = self.opened.read().unwrap_or_else(PoisonError::into_inner).beside;
+        set_aside(&self.path, &left_behind)?;
+        let opened = Arc::new(open_file(&self.path, &self.options).await?);
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened.clone();
+        Ok(opened)
     }
 
     /// The turn to sweep among the processes of this machine, which are all that can use the file. SQLite's own locks
@@ -122,20 +134,20 @@ impl File {
         })
     }
 
-    /// The pools, unless they are on another file than the path.
-    fn current(&self) -> Result<Option<Pools<sqlx::Sqlite>>> {
+    /// What is open, unless that is another file than the path leads to.
+    fn current(&self) -> Result<Option<Arc<Opened>>> {
         let found = identity(&self.path).map_err(|e| {
             let what = if e.kind() == io::ErrorKind::NotFound { "is gone" } else { "cannot be looked at" };
             Error::new(ErrorKind::Unavailable, format!("{} {what}: nothing can be stored", self.name())).with_source(e)
         })?;
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        Ok((opened.file == found).then(|| opened.pools.clone()))
+        Ok((opened.file == found).then(|| opened.clone()))
     }
 }
 
-async fn open_pools(path: &Path, options: &SqliteOptions) -> Result<Opened> {
+async fn open_file(path: &Path, options: &SqliteOptions) -> Result<Opened> {
     const DOING: &str = "open the database";
-    let failed = |e| failure(DOING, &name(path), e);
+    let failed = |e| failure::of_sqlx(DOING, &name(path), e);
     let base = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(options.create_if_missing)
@@ -175,6 +187,35 @@ async fn open_pools(path: &Path, options: &SqliteOptions) -> Result<Opened> {
         beside,
         pools: Pools { read: Connections::of_our_own(read), write: Connections::of_our_own(write) },
         glances: Glances::new(path, options.pool_size),
+        writer: start_writer(path, options)?,
+    })
+}
+
+/// The thread that writes to a file, by a connection like that of the pool.
+fn start_writer(path: &Path, options: &SqliteOptions) -> Result<Writer> {
+    let (file, options) = (path.to_owned(), options.clone());
+    let open = move || {
+        let access =
+            if options.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+        let connection = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(options.busy_timeout)?;
+        if !options.read_only {
+            connection.pragma_update(None, "journal_mode", "wal")?;
+            connection.pragma_update(
+                None,
+                "synchronous",
+                match options.synchronous {
+                    Synchronous::Full => "full",
+                    Synchronous::Normal => "normal",
+                    Synchronous::Off => "off",
+                },
+            )?;
+        }
+        Ok(connection)
+    };
+    Writer::start(open).map_err(|e| {
+        let what = format!("no thread can be started that writes to {}", name(path));
+        Error::new(ErrorKind::Unavailable, what).with_source(e)
     })
 }
 
