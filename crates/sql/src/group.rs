@@ -282,8 +282,7 @@ impl<D: Dialect> SqlStore<D> {
     /// If the database failed.
     pub(crate) async fn join(&self, wish: &Wish) -> Result<Joined<D>> {
         let kind = wish.kind();
-        let by_itself = kind != Together::Load && self.dialect.writes();
-        if by_itself || wish.size() > LARGE || D::together(kind, MOST).is_none() {
+        if wish.size() > LARGE || D::together(kind, MOST).is_none() {
             return alone(None, false);
         }
         let (number, mut answer) = {

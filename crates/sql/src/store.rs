@@ -217,6 +217,9 @@ impl<D: Dialect> SqlStore<D> {
 
     /// Changes one row, alone or together with others, for the number of rows that match.
     async fn change(&self, wish: &Wish, way: Way<D, u64>, sql: &'static str) -> Result<Ran<u64>> {
+        if self.dialect.writes() {
+            return self.alter(wish.doing(), way, sql, &wish.params()).await;
+        }
         let alone = match self.join(wish).await? {
             Joined::Matched(_) => return Ok(Ran { result: 1, repeated: false }),
             Joined::Unmatched { repeated } => return Ok(Ran { result: 0, repeated }),
@@ -410,11 +413,11 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
         let wish = Wish::Touch { key: key.clone(), expiry, now: self.clock.now() };
-        let _alone = match self.join(&wish).await? {
-            Joined::Matched(_) => return Ok(Touched::Touched),
-            // Passed, perhaps, since somebody holds the row.
-            joined => joined,
-        };
+        let joined = if self.dialect.writes() { None } else { Some(self.join(&wish).await?) };
+        if matches!(joined, Some(Joined::Matched(_))) {
+            return Ok(Touched::Touched);
+        }
+        // If it was not matched, it was passed, perhaps, since somebody holds the row.
         match self.execute(wish.doing(), D::STATEMENTS.touch, &wish.params()).await?.result {
             0 => Ok(Touched::Gone),
             _ => Ok(Touched::Touched),

@@ -53,12 +53,10 @@ pub(super) struct Writer(Arc<Queue>);
 impl Writer {
     /// Starts the thread. It opens its connection when it first needs one, and again after that failed.
     pub(super) fn start(open: impl Fn() -> rusqlite::Result<Connection> + Send + 'static) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue {
-            waiting: Mutex::new(Waiting { jobs: Vec::new(), wanted: 1, closed: false }),
-            more: Condvar::new(),
-        });
-        let work = queue.clone();
-        std::thread::Builder::new().name("cloakroom-sqlite".to_owned()).spawn(move || work.serve(open))?;
+        let waiting = Waiting { jobs: Vec::new(), wanted: 1, closed: false, ended: false };
+        let queue = Arc::new(Queue { waiting: Mutex::new(waiting), more: Condvar::new() });
+        let end = End(queue.clone());
+        std::thread::Builder::new().name("cloakroom-sqlite".to_owned()).spawn(move || end.0.serve(open))?;
         Ok(Self(queue))
     }
 
@@ -66,8 +64,24 @@ impl Writer {
     pub(super) async fn change(&self, sql: &'static str, values: Vec<Value>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         self.0.push(Job { sql, values, answer });
-        // The thread answers all that it took up, unless it panicked.
-        outcome.await.unwrap_or_else(|_| Err(Arc::new(rusqlite::Error::InvalidQuery)))
+        outcome.await.unwrap_or_else(|_| Err(Arc::new(ended())))
+    }
+}
+
+/// The thread answers all that it takes up, unless something panicked in it: whoever hears its events, for one.
+fn ended() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
+    rusqlite::Error::SqliteFailure(code, Some("the thread that writes has ended".to_owned()))
+}
+
+/// At the end of the thread, nobody waits for it any more.
+struct End(Arc<Queue>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.ended = true;
+        waiting.jobs.clear();
     }
 }
 
@@ -89,7 +103,10 @@ struct Waiting {
     jobs: Vec<Job>,
     /// How many the thread waits for.
     wanted: usize,
+    /// No more will come.
     closed: bool,
+    /// The thread is no more.
+    ended: bool,
 }
 
 impl Queue {
@@ -99,6 +116,9 @@ impl Queue {
 
     fn push(&self, job: Job) {
         let mut waiting = self.waiting();
+        if waiting.ended {
+            return;
+        }
         waiting.jobs.push(job);
         if waiting.jobs.len() >= waiting.wanted {
             // The thread sees them all when it is next there; until then nobody has to call it.
@@ -213,4 +233,112 @@ fn execute(connection: &Connection, sql: &'static str, values: &[Value]) -> rusq
 fn all_fail(jobs: &[Job], error: rusqlite::Error) -> Vec<Outcome> {
     let error = Arc::new(error);
     jobs.iter().map(|_| Err(error.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::task::Poll;
+
+    use super::*;
+
+    const ADD: &str = "INSERT INTO t VALUES (?, ?)";
+
+    fn file(directory: &tempfile::TempDir) -> PathBuf {
+        let path = directory.path().join("file");
+        open(&path).unwrap().execute_batch("CREATE TABLE t (a PRIMARY KEY, b)").unwrap();
+        path
+    }
+
+    fn open(path: &Path) -> rusqlite::Result<Connection> {
+        Connection::open(path)
+    }
+
+    fn writer(path: &Path) -> Writer {
+        let path = path.to_owned();
+        Writer::start(move || open(&path)).unwrap()
+    }
+
+    fn row(n: i64) -> Vec<Value> {
+        vec![Value::Text(format!("key {n}").into()), Value::Count(n)]
+    }
+
+    fn rows(path: &Path) -> i64 {
+        open(path).unwrap().query_row("SELECT COUNT(*) FROM t", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Begins changes that all wait until another program lets go of the file.
+    async fn all_at_once(path: &Path, writer: &Writer, jobs: Vec<(&'static str, Vec<Value>)>) -> Vec<Outcome> {
+        let other = open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut working: Vec<_> = jobs.into_iter().map(|(sql, values)| Box::pin(writer.change(sql, values))).collect();
+        for work in &mut working {
+            let begun = std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_pending())).await;
+            assert!(begun);
+        }
+        other.execute_batch("COMMIT").unwrap();
+        let mut outcomes = Vec::new();
+        for work in working {
+            outcomes.push(work.await);
+        }
+        outcomes
+    }
+
+    #[tokio::test]
+    async fn each_has_an_outcome_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory);
+        let mut jobs: Vec<_> = (0..50).map(|n| (ADD, row(n))).collect();
+        jobs.push((ADD, row(7)));
+        jobs.push(("UPDATE t SET b = b + 1 WHERE b >= ?", vec![Value::Count(40)]));
+        jobs.push(("UPDATE t SET c = ?", vec![Value::Count(1)]));
+        let outcomes = all_at_once(&path, &writer(&path), jobs).await;
+        assert!(outcomes[..50].iter().all(|outcome| matches!(outcome, Ok(1))), "{outcomes:?}");
+        assert!(matches!(outcomes[50], Ok(0)), "the key is taken: {outcomes:?}");
+        assert!(matches!(outcomes[51], Ok(10)), "{outcomes:?}");
+        assert!(outcomes[52].as_ref().is_err_and(|e| e.to_string().contains("no such column")), "{outcomes:?}");
+        assert_eq!(rows(&path), 50);
+    }
+
+    /// The file may not grow: an error after which SQLite may take back the whole transaction.
+    #[tokio::test]
+    async fn what_fails_left_nothing_and_what_does_not_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory);
+        let small = path.clone();
+        let open_small = move || {
+            let connection = open(&small)?;
+            connection.pragma_update(None, "max_page_count", 4)?;
+            Ok(connection)
+        };
+        let writer = Writer::start(open_small).unwrap();
+        let large = vec![Value::Text("large".into()), Value::Payload(vec![b'x'; 100_000].into())];
+        let jobs = vec![(ADD, row(1)), (ADD, row(2)), (ADD, large), (ADD, row(4))];
+        let outcomes = all_at_once(&path, &writer, jobs).await;
+        assert!(outcomes[2].as_ref().is_err_and(|e| e.to_string().contains("full")), "{outcomes:?}");
+        assert_eq!(rows(&path), outcomes.iter().filter(|outcome| outcome.is_ok()).count() as i64, "{outcomes:?}");
+        assert!(matches!(writer.change(ADD, row(5)).await, Ok(1)), "and it goes on");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panicked_keeps_nobody_waiting() {
+        let writer = Writer::start(|| panic!("of a test")).unwrap();
+        for _ in 0..3 {
+            let error = writer.change(ADD, row(1)).await.unwrap_err();
+            assert!(error.to_string().contains("has ended"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_opened_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let opened = path.clone();
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let writer = Writer::start(move || Connection::open_with_flags(&opened, flags)).unwrap();
+        writer.change(ADD, row(1)).await.unwrap_err();
+        file(&directory);
+        assert!(matches!(writer.change(ADD, row(1)).await, Ok(1)));
+        assert_eq!(rows(&path), 1);
+    }
 }
