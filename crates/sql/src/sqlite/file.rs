@@ -186,34 +186,37 @@ async fn open_file(path: &Path, options: &SqliteOptions) -> Result<Opened> {
         file,
         beside,
         pools: Pools { read: Connections::of_our_own(read), write: Connections::of_our_own(write) },
-        glances: Glances::new(path, options.pool_size),
+        glances: Glances::new(path, options.read_only, options.pool_size),
         writer: start_writer(path, options)?,
     })
 }
 
-/// The thread that writes to a file, by a connection like that of the pool.
+/// A connection without sqlx, which waits so long for other programs.
+pub(super) fn connection(path: &Path, read_only: bool, busy_timeout: Duration) -> rusqlite::Result<Connection> {
+    let access = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(busy_timeout)?;
+    Ok(connection)
+}
+
+/// The one that writes, as that of the pool.
+fn writing(path: &Path, options: &SqliteOptions) -> rusqlite::Result<Connection> {
+    let connection = connection(path, options.read_only, options.busy_timeout)?;
+    if !options.read_only {
+        let synchronous = match options.synchronous {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+            Synchronous::Off => "off",
+        };
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", synchronous)?;
+    }
+    Ok(connection)
+}
+
 fn start_writer(path: &Path, options: &SqliteOptions) -> Result<Writer> {
     let (file, options) = (path.to_owned(), options.clone());
-    let open = move || {
-        let access =
-            if options.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
-        let connection = Connection::open_with_flags(&file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(options.busy_timeout)?;
-        if !options.read_only {
-            connection.pragma_update(None, "journal_mode", "wal")?;
-            connection.pragma_update(
-                None,
-                "synchronous",
-                match options.synchronous {
-                    Synchronous::Full => "full",
-                    Synchronous::Normal => "normal",
-                    Synchronous::Off => "off",
-                },
-            )?;
-        }
-        Ok(connection)
-    };
-    Writer::start(open).map_err(|e| {
+    Writer::start(move || writing(&file, &options)).map_err(|e| {
         let what = format!("no thread can be started that writes to {}", name(path));
         Error::new(ErrorKind::Unavailable, what).with_source(e)
     })
@@ -286,11 +289,16 @@ mod tests {
         for (choice, number) in [("", 2), ("&synchronous=full", 2), ("&synchronous=normal", 1), ("&synchronous=off", 0)]
         {
             let options = SqliteOptions::from_url(&format!("{url}{choice}")).unwrap();
-            let pools = File::open(options).await.unwrap().pools().await.unwrap();
+            let file = File::open(options.clone()).await.unwrap();
+            let pools = file.pools().await.unwrap();
             let synchronous = sqlx::query("PRAGMA synchronous").fetch_one(pools.write.pool()).await.unwrap();
             assert_eq!(synchronous.get::<i64, _>(0), number, "{choice}");
             let mode = sqlx::query("PRAGMA journal_mode").fetch_one(pools.write.pool()).await.unwrap();
             assert_eq!(mode.get::<String, _>(0), "wal", "{choice}");
+            let connection = writing(&file.path, &options).unwrap();
+            assert_eq!(connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0)).unwrap(), number);
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+            assert_eq!(mode, "wal", "{choice}");
         }
     }
 }

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+
+use super::file::connection;
 
 /// A read that takes longer may have waited for the disk.
 const SLOW: Duration = Duration::from_millis(1);
@@ -24,6 +26,7 @@ const LONGEST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Glances {
     path: PathBuf,
+    read_only: bool,
     connections: Mutex<Connections>,
     start: Instant,
     /// Microseconds since the start, before which nothing is read here.
@@ -39,9 +42,10 @@ struct Connections {
 
 impl Glances {
     /// Up to so many connections to a file, each opened when it is needed.
-    pub(super) fn new(path: &Path, most: u32) -> Self {
+    pub(super) fn new(path: &Path, read_only: bool, most: u32) -> Self {
         Self {
             path: path.to_owned(),
+            read_only,
             connections: Mutex::new(Connections { idle: Vec::new(), left: most }),
             start: Instant::now(),
             rests_until: AtomicU64::new(0),
@@ -87,21 +91,12 @@ impl Glances {
             connections.left = connections.left.checked_sub(1)?;
         }
         // One that cannot be opened now is not tried again: everything works without it.
-        open(&self.path).ok()
+        connection(&self.path, self.read_only, Duration::ZERO).ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A connection that waits for nobody. It may write as far as SQLite is concerned, which then needs no help to read a
-/// file in WAL mode; nothing is ever written by it.
-fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::ZERO)?;
-    Ok(connection)
 }
 
 fn look<T>(
@@ -165,19 +160,19 @@ mod tests {
     #[test]
     fn a_row_is_found_or_not() {
         let directory = tempfile::tempdir().unwrap();
-        let glances = Glances::new(&file(&directory), 1);
+        let glances = Glances::new(&file(&directory), false, 1);
         for _ in 0..3 {
             assert_eq!(read(&glances, "a"), Some(Some((b"b\x01".to_vec(), b"c".to_vec()))));
             assert_eq!(read(&glances, "b"), Some(None));
         }
-        assert_eq!(read(&Glances::new(&file(&tempfile::tempdir().unwrap()), 0), "a"), None, "no connection");
+        assert_eq!(read(&Glances::new(&file(&tempfile::tempdir().unwrap()), false, 0), "a"), None, "no connection");
     }
 
     #[test]
     fn what_fails_or_would_wait_is_not_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = file(&directory);
-        let glances = Glances::new(&path, 1);
+        let glances = Glances::new(&path, false, 1);
         assert_eq!(glances.read("SELECT b, d FROM t", "a", "b", |_, _| ()), None);
         let writer = Connection::open(&path).unwrap();
         writer.execute_batch("BEGIN EXCLUSIVE; INSERT INTO t VALUES ('b', 1, 'c')").unwrap();
@@ -185,14 +180,14 @@ mod tests {
         writer.execute_batch("COMMIT").unwrap();
         assert!(read(&glances, "a").is_some_and(|found| found.is_some()));
         assert_eq!(read(&glances, "b"), None, "neither text nor bytes");
-        assert_eq!(read(&Glances::new(&directory.path().join("none"), 1), "a"), None);
+        assert_eq!(read(&Glances::new(&directory.path().join("none"), false, 1), "a"), None);
         assert!(!directory.path().join("none").exists());
     }
 
     #[test]
     fn after_a_slow_read_there_is_a_rest() {
         let directory = tempfile::tempdir().unwrap();
-        let glances = Glances::new(&file(&directory), 1);
+        let glances = Glances::new(&file(&directory), false, 1);
         assert!(read(&glances, "a").is_some());
         glances.rest_after(Duration::MAX);
         assert_eq!(read(&glances, "a"), None);

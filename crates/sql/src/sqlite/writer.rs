@@ -1,9 +1,11 @@
 //! The one who writes to a database file: a thread that makes all changes which wait in one transaction.
 //!
 //! A change that comes alone is made at once, as one statement. Those that come while the thread is at work wait for it
-//! and then go together, so that one wait for the disk does for all of them; each keeps an outcome of its own. In such a
-//! crowd, those whose change was just acknowledged tend to be back soon with the next one: the thread waits for them a
-//! little, at most for half as long as the last transaction took.
+//! and then go together, so that one wait for the disk does for all of them; each keeps an outcome of its own.
+//!
+//! Without more, a crowd falls into two halves, one of which waits while the other one's transaction is written. So the
+//! thread waits for those whose change it has just made, who may be back at once with the next one: no longer than the
+//! transaction took, since that is what they would wait otherwise, and only as long as they do come back.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +18,9 @@ use tokio::sync::oneshot;
 /// How many changes one transaction makes at most.
 const MOST: usize = 256;
 /// How long the thread waits at most for the others of a crowd.
-const LINGER: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(5);
+/// After how many transactions the thread waits for a crowd again that did not come.
+const PAUSE: u32 = 16;
 
 /// For the number of rows that a change matched, none if it would have given a row a key that is taken.
 type Outcome = Result<u64, Arc<rusqlite::Error>>;
@@ -128,14 +132,17 @@ impl Queue {
         }
     }
 
-    /// The changes to make next; `None` if no more will come. It waits for so many of them, but not longer than that, and
-    /// then for one.
-    fn next(&self, crowd: usize, linger: Duration) -> Option<Vec<Job>> {
+    /// The changes to make next; `None` if no more will come.
+    fn next(&self, crowd: &mut Crowd) -> Option<Vec<Job>> {
         let mut waiting = self.waiting();
-        if crowd > 1 {
-            waiting.wanted = crowd;
-            let few = |waiting: &mut Waiting| waiting.jobs.len() < crowd && !waiting.closed;
-            waiting = self.more.wait_timeout_while(waiting, linger, few).unwrap_or_else(PoisonError::into_inner).0;
+        let size = crowd.size();
+        if size > waiting.jobs.len() {
+            let missing = size - waiting.jobs.len();
+            waiting.wanted = size;
+            let few = |waiting: &mut Waiting| waiting.jobs.len() < size && !waiting.closed;
+            waiting =
+                self.more.wait_timeout_while(waiting, crowd.patience, few).unwrap_or_else(PoisonError::into_inner).0;
+            crowd.waited(missing, size.saturating_sub(waiting.jobs.len()));
         }
         while waiting.jobs.is_empty() {
             if waiting.closed {
@@ -151,8 +158,8 @@ impl Queue {
 
     fn serve(&self, open: impl Fn() -> rusqlite::Result<Connection>) {
         let mut connection = None;
-        let (mut crowd, mut linger) = (0, Duration::ZERO);
-        while let Some(mut jobs) = self.next(crowd, linger) {
+        let mut crowd = Crowd::default();
+        while let Some(mut jobs) = self.next(&mut crowd) {
             // Those who gave up in the meantime have no effect.
             jobs.retain(|job| !job.answer.is_closed());
             let begin = Instant::now();
@@ -160,11 +167,40 @@ impl Queue {
                 Ok(connection) => make(connection, &jobs),
                 Err(error) => all_fail(&jobs, error),
             };
-            linger = (begin.elapsed() / 2).min(LINGER);
-            crowd = (jobs.len() + self.waiting().jobs.len()).min(MOST);
+            crowd.served(jobs.len(), self.waiting().jobs.len(), begin.elapsed());
             for (job, outcome) in jobs.into_iter().zip(outcomes) {
                 drop(job.answer.send(outcome));
             }
+        }
+    }
+}
+
+/// Those who come again and again.
+#[derive(Default)]
+struct Crowd {
+    size: usize,
+    patience: Duration,
+    /// For how many more transactions nobody is waited for.
+    pause: u32,
+}
+
+impl Crowd {
+    /// How many to wait for.
+    fn size(&self) -> usize {
+        if self.size > 1 && self.pause == 0 { self.size } else { 0 }
+    }
+
+    /// So many changes were made, while so many others came.
+    fn served(&mut self, made: usize, came: usize, took: Duration) {
+        self.size = (made + came).min(MOST);
+        self.patience = took.min(LONGEST);
+        self.pause = self.pause.saturating_sub(1);
+    }
+
+    /// Of so many that were waited for, so many did not come.
+    fn waited(&mut self, missing: usize, missed: usize) {
+        if missed > missing / 2 {
+            self.pause = PAUSE;
         }
     }
 }
@@ -187,15 +223,16 @@ fn connected<'a>(
 
 /// Makes changes, one by itself or many in a transaction.
 fn make(connection: &Connection, jobs: &[Job]) -> Vec<Outcome> {
-    if let [job] = jobs {
-        return vec![run(connection, job).map_err(Arc::new)];
+    match jobs {
+        [] => Vec::new(),
+        [job] => vec![run(connection, job).map_err(Arc::new)],
+        _ => in_a_transaction(connection, jobs).unwrap_or_else(|error| {
+            if !connection.is_autocommit() {
+                drop(execute(connection, "ROLLBACK", &[]));
+            }
+            all_fail(jobs, error)
+        }),
     }
-    in_a_transaction(connection, jobs).unwrap_or_else(|error| {
-        if !connection.is_autocommit() {
-            drop(execute(connection, "ROLLBACK", &[]));
-        }
-        all_fail(jobs, error)
-    })
 }
 
 fn in_a_transaction(connection: &Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
