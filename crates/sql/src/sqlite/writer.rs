@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 
 /// How many changes one transaction makes at most.
 const MOST: usize = 256;
-/// How long the thread waits at most for the others of a crowd.
-const LONGEST: Duration = Duration::from_millis(5);
+/// How long the thread waits at most for the others of a crowd: as long as the last transaction took, within these bounds.
+const PATIENCE: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(5)];
 /// After how many transactions the thread waits for a crowd again that did not come.
 const PAUSE: u32 = 16;
 
@@ -193,7 +193,7 @@ impl Crowd {
     /// So many changes were made, while so many others came.
     fn served(&mut self, made: usize, came: usize, took: Duration) {
         self.size = (made + came).min(MOST);
-        self.patience = took.min(LONGEST);
+        self.patience = took.clamp(PATIENCE[0], PATIENCE[1]);
         self.pause = self.pause.saturating_sub(1);
     }
 
