@@ -3,6 +3,8 @@
 
 // What the source finds under these names in its own crate.
 extern crate cloakroom_model as cloakroom_core;
+#[path = "../../../sql/src/crowd.rs"]
+mod crowd;
 #[path = "../../../sql/src/group.rs"]
 mod group;
 
@@ -56,7 +58,7 @@ async fn operate<D: Dialect>(store: &SqlStore<D>, wish: &Wish) -> Option<ErrorKi
 
 /// Six operations at once on three keys, each twice, of which one may be given up. All end; none is done twice, and none
 /// left undone that was not told so; and afterwards the lanes are free.
-async fn crowd<D: Dialect>(kind: Together, patience: bool) {
+async fn six_at_once<D: Dialect>(kind: Together, patience: bool) {
     let store = SqlStore::<D>::new(patience);
     let given_up = thread_rng().gen_range(0..12);
     let operations: Vec<_> = (0..6)
@@ -101,19 +103,19 @@ async fn crowd<D: Dialect>(kind: Together, patience: bool) {
 
 #[test]
 fn loads_go_together() {
-    explore(1_000, || crowd::<TwoLanes>(Together::Load, true));
-    explore(1_000, || crowd::<OneLane>(Together::Load, true));
+    explore(1_000, || six_at_once::<TwoLanes>(Together::Load, true));
+    explore(1_000, || six_at_once::<OneLane>(Together::Load, true));
 }
 
 #[test]
 fn saves_go_together() {
-    explore(1_000, || crowd::<TwoLanes>(Together::Replace, true));
-    explore(1_000, || crowd::<OneLane>(Together::Replace, true));
+    explore(1_000, || six_at_once::<TwoLanes>(Together::Replace, true));
+    explore(1_000, || six_at_once::<OneLane>(Together::Replace, true));
 }
 
 #[test]
 fn those_who_lose_patience_disturb_nobody() {
-    explore(1_000, || crowd::<TwoLanes>(Together::Replace, false));
-    explore(1_000, || crowd::<TwoLanes>(Together::Create, false));
-    explore(1_000, || crowd::<OneLane>(Together::Touch, false));
+    explore(1_000, || six_at_once::<TwoLanes>(Together::Replace, false));
+    explore(1_000, || six_at_once::<TwoLanes>(Together::Create, false));
+    explore(1_000, || six_at_once::<OneLane>(Together::Touch, false));
 }

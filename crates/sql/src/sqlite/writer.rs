@@ -3,25 +3,20 @@
 //! A change that comes alone is made at once, as one statement. Those that come while the thread is at work wait for it
 //! and then go together, so that one wait for the disk does for all of them; each keeps an outcome of its own.
 //!
-//! Without more, a crowd falls into two halves, one of which waits while the other one's transaction is written. So the
-//! thread waits for those whose change it has just made, who may be back at once with the next one: no longer than the
-//! transaction took, since that is what they would wait otherwise, and only as long as they do come back.
+//! In a [crowd](Crowd) the thread waits a moment for those whose change it has just made.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use tokio::sync::oneshot;
 
+use crate::crowd::Crowd;
+
 /// How many changes one transaction makes at most.
 const MOST: usize = 256;
-/// How long the thread waits at most for the others of a crowd: as long as the last transaction took, within these bounds.
-const PATIENCE: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(5)];
-/// After how many transactions the thread waits for a crowd again that did not come.
-const PAUSE: u32 = 16;
-
 /// For the number of rows that a change matched, none if it would have given a row a key that is taken.
 type Outcome = Result<u64, Arc<rusqlite::Error>>;
 
@@ -135,14 +130,12 @@ impl Queue {
     /// The changes to make next; `None` if no more will come.
     fn next(&self, crowd: &mut Crowd) -> Option<Vec<Job>> {
         let mut waiting = self.waiting();
-        let size = crowd.size();
-        if size > waiting.jobs.len() {
-            let missing = size - waiting.jobs.len();
+        let there = waiting.jobs.len();
+        if let Some((size, patience)) = crowd.wait(there, MOST) {
             waiting.wanted = size;
             let few = |waiting: &mut Waiting| waiting.jobs.len() < size && !waiting.closed;
-            waiting =
-                self.more.wait_timeout_while(waiting, crowd.patience, few).unwrap_or_else(PoisonError::into_inner).0;
-            crowd.waited(missing, size.saturating_sub(waiting.jobs.len()));
+            waiting = self.more.wait_timeout_while(waiting, patience, few).unwrap_or_else(PoisonError::into_inner).0;
+            crowd.came(size - there, waiting.jobs.len() - there);
         }
         while waiting.jobs.is_empty() {
             if waiting.closed {
@@ -171,36 +164,6 @@ impl Queue {
             for (job, outcome) in jobs.into_iter().zip(outcomes) {
                 drop(job.answer.send(outcome));
             }
-        }
-    }
-}
-
-/// Those who come again and again.
-#[derive(Default)]
-struct Crowd {
-    size: usize,
-    patience: Duration,
-    /// For how many more transactions nobody is waited for.
-    pause: u32,
-}
-
-impl Crowd {
-    /// How many to wait for.
-    fn size(&self) -> usize {
-        if self.size > 1 && self.pause == 0 { self.size } else { 0 }
-    }
-
-    /// So many changes were made, while so many others came.
-    fn served(&mut self, made: usize, came: usize, took: Duration) {
-        self.size = (made + came).min(MOST);
-        self.patience = took.clamp(PATIENCE[0], PATIENCE[1]);
-        self.pause = self.pause.saturating_sub(1);
-    }
-
-    /// Of so many that were waited for, so many did not come.
-    fn waited(&mut self, missing: usize, missed: usize) {
-        if missed > missing / 2 {
-            self.pause = PAUSE;
         }
     }
 }
