@@ -181,11 +181,21 @@ impl Codec {
     pub fn is_nothing(&self, payload: &[u8]) -> bool {
         self.0.is_nothing(payload)
     }
+
+    /// The form's name in messages.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Whether one is a clone of the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Codec({})", self.0.name())
+        write!(f, "Codec({})", self.name())
     }
 }
 
