@@ -139,10 +139,19 @@ impl Signer {
         Ok(self.verify(signed)?.0)
     }
 
+    /// What stands before the last separator, and after it.
+    fn split<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
+        match self.separator.as_bytes() {
+            // A single character, as it nearly always is, takes a tenth of the search.
+            [byte] => text.rsplit_once(char::from(*byte)),
+            _ => text.rsplit_once(&*self.separator),
+        }
+    }
+
     /// [`unsign`](Self::unsign), and which of the keys it was.
     fn verify<'a>(&self, signed: &'a str) -> Result<(&'a str, usize)> {
-        let (value, signature) = signed
-            .rsplit_once(&*self.separator)
+        let (value, signature) = self
+            .split(signed)
             .ok_or_else(|| Error::new(ErrorKind::BadSignature, "the signed text has no separator"))?;
         // Every key is tried only until one fits: which one it was is no secret, the comparison itself is constant.
         match self.keys.iter().position(|key| constant_time_eq(key.signature(value.as_bytes()).as_str(), signature)) {
@@ -156,7 +165,7 @@ impl Signer {
     /// Whether text that [`unsign`](Self::unsign) accepted bears the signature of the current secret, not a fallback's.
     fn is_current(&self, signed: &str) -> bool {
         self.keys.len() == 1
-            || signed.rsplit_once(&*self.separator).is_some_and(|(value, signature)| {
+            || self.split(signed).is_some_and(|(value, signature)| {
                 constant_time_eq(self.keys[0].signature(value.as_bytes()).as_str(), signature)
             })
     }
@@ -231,8 +240,9 @@ impl TimestampSigner {
 
     /// Verified text without the second of signing, and that.
     fn timed<'a>(&self, verified: &'a str) -> Result<(&'a str, i128)> {
-        let (value, time) = verified
-            .rsplit_once(&*self.0.separator)
+        let (value, time) = self
+            .0
+            .split(verified)
             .ok_or_else(|| Error::new(ErrorKind::Corrupted, "the signed text bears no time of signing"))?;
         Ok((value, base62::saturating(time)?))
     }
