@@ -74,6 +74,13 @@ pub(super) fn compress(text: &[u8], out: &mut [u8]) -> Option<usize> {
 }
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    if let (Some(a), Some(b)) = (a.first_chunk(), b.first_chunk()) {
+        // Most end here.
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return (differing.trailing_zeros() / 8) as usize;
+        }
+    }
     a.iter().zip(b).take(MAX_MATCH).take_while(|(a, b)| a == b).count()
 }
 
