@@ -230,8 +230,7 @@ impl Values {
     /// here as it does there. Of a repeated key, the first place and the last value count.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, or another value than an object.
-    /// [`ErrorKind::TooLarge`] for 4 GiB or more.
+    /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, another value than an object, or 4 GiB long.
     pub fn parse(json: Vec<u8>) -> Result<Self> {
         Self::parse_shared(json.into())
     }
@@ -251,12 +250,10 @@ impl Values {
     }
 
     fn parse_ascii(source: Option<Bytes>) -> Result<Self> {
-        let source = source.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
+        let source = source.filter(|source| u32::try_from(source.len()).is_ok()).ok_or_else(|| {
+            let what = "malformed JSON: an escape that does not exist, bytes that are no text, or 4 GiB of them";
+            Error::new(ErrorKind::Corrupted, what)
         })?;
-        if u32::try_from(source.len()).is_err() {
-            return Err(Error::new(ErrorKind::TooLarge, "session data of 4 GiB or more"));
-        }
         let mut gatherer = Gatherer::new(&source, SMALL);
         json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, value))?;
         let Gatherer { entries, marks, .. } = gatherer;

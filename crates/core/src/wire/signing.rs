@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use self::base62::Base62;
 pub use self::base62::{b62_decode, b62_encode};
 use self::hash::Keyed;
 pub(crate) use self::hash::constant_time_eq;
@@ -18,6 +17,7 @@ use self::payload::Effort;
 pub use self::payload::MAX_UNPACKED;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::digits::Digits;
 
 /// The salt of a [`Signer`], unless its user has one of their own.
 pub const SIGNER_SALT: &str = "django.core.signing.Signer";
@@ -212,7 +212,8 @@ impl TimestampSigner {
     /// Signs the text that `value` makes with room for so many more bytes, so that nothing is copied once more.
     fn sign_with(&self, now: Timestamp, value: impl FnOnce(usize) -> String) -> String {
         // Python's int() cuts the fraction off, before 1970 as well.
-        let time = Base62::new((now.as_micros() / 1_000_000).into());
+        let time = now.as_micros() / 1_000_000;
+        let time = Digits::new::<62>(time < 0, time.unsigned_abs().into());
         let mut text = value(self.0.separator.len() + time.as_str().len() + self.0.overhead());
         text.push_str(&self.0.separator);
         text.push_str(time.as_str());
