@@ -16,7 +16,8 @@ pub const SALT: &str = "django.contrib.sessions.SessionStore";
 
 /// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
 ///
-/// Input for `loads` has passed the check of its signature, unless the engine is one without signatures.
+/// Input for `loads` has passed the check of its signature, unless the engine is one without signatures. What `dumps` wrote
+/// it has to read as the same dictionary.
 pub trait Serializer: Send + Sync + 'static {
     /// Writes a dictionary.
     ///
