@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use cloakroom_compat::{Vectors, moment, normal_json, python_json, secret, text};
 use cloakroom_core::engine::Engine;
-use cloakroom_core::engine::file::FileStore;
+use cloakroom_core::engine::file::{FileStore, dated};
 use cloakroom_core::exchange::{Exchange, Policy, SessionSlot};
 use cloakroom_core::store::{Created, Store};
 use cloakroom_core::wire::cookie::{CookieAttributes, CookieWriter};
-use cloakroom_core::wire::expiry::{EXPIRY_KEY, ExpiryRules, Lifetime};
+use cloakroom_core::wire::expiry::{EXPIRY_KEY, ExpiryRules};
 use cloakroom_core::wire::session_data::{Codec, SALT};
 use cloakroom_core::wire::signing::{Secrets, loads};
 use cloakroom_core::{Clock, KeySource, SessionKey, Timestamp};
@@ -30,16 +30,12 @@ impl Files {
     fn open(case: &Value, prefix: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::manual(moment(case, "now"));
-        let codec = Codec::signed_json(&Secrets::new(secret(&case["secret"])));
         let defaults = ExpiryRules::default();
         let cookie_age = case["session_cookie_age"].as_i64().unwrap_or(defaults.cookie_age);
         let rules = ExpiryRules { cookie_age, ..defaults };
-        let (reader, ages) = (codec.clone(), rules.clone());
-        let lifetime = move |payload: &[u8]| {
-            let values = reader.decode(payload).unwrap_or_default();
-            ages.lifetime(values.get_raw(EXPIRY_KEY)).unwrap_or(Lifetime::Sliding(ages.cookie_age))
-        };
-        let store = FileStore::new(directory.path(), prefix, clock.clone(), Arc::new(lifetime)).unwrap();
+        let codec = Codec::signed_json(&Secrets::new(secret(&case["secret"])));
+        let (codec, dating) = dated(codec, rules.clone());
+        let store = FileStore::new(directory.path(), prefix, clock.clone(), dating).unwrap();
         Self { directory, store, codec, rules, clock }
     }
 

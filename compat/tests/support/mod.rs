@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use cloakroom_core::engine::Engine;
 use cloakroom_core::engine::cached::{CacheForm, CachedStore};
-use cloakroom_core::engine::file::FileStore;
+use cloakroom_core::engine::file::{FileStore, dated};
 use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{self, SignedCookies};
 use cloakroom_core::exchange::{Exchange, Policy, SessionSlot};
 use cloakroom_core::store::Store;
 use cloakroom_core::wire::cookie::{CookieAttributes, CookieWriter};
-use cloakroom_core::wire::expiry::{EXPIRY_KEY, ExpiryRules};
+use cloakroom_core::wire::expiry::ExpiryRules;
 use cloakroom_core::wire::session_data::{Codec, JsonSerializer, SignedText};
 use cloakroom_core::wire::signing::Secrets;
 use cloakroom_core::{Clock, KeySource, SessionKey, Timestamp, Values};
@@ -63,12 +63,8 @@ impl Site {
             }
             "cache" => Engine::Store { store: Arc::new(MemoryStore::new(clock.clone())), codec: Codec::json() },
             "file" => {
-                let (dating, ages) = (codec.clone(), rules.clone());
-                let lifetime = move |payload: &[u8]| {
-                    let values = dating.decode(payload).unwrap_or_default();
-                    ages.lifetime(values.get_raw(EXPIRY_KEY)).unwrap()
-                };
-                let store = FileStore::new(directory.path(), &cookie.name, clock.clone(), Arc::new(lifetime)).unwrap();
+                let (codec, dating) = dated(codec, rules.clone());
+                let store = FileStore::new(directory.path(), &cookie.name, clock.clone(), dating).unwrap();
                 Engine::Store { store: Arc::new(store), codec }
             }
             "signed_cookies" => Engine::SignedCookies(SignedCookies::new(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloakroom_core::engine::Engine;
 use cloakroom_core::engine::cached::{CacheForm, CachedStore};
-use cloakroom_core::engine::file::FileStore;
+use cloakroom_core::engine::file::{FileStore, dated};
 use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{SALT, SignedCookies};
 use cloakroom_core::peek::{Peek, Records};
@@ -13,7 +13,6 @@ use cloakroom_core::settings::{CacheBackend, CacheConfig, EngineName, Settings};
 use cloakroom_core::store::Store;
 use cloakroom_core::sweep::Turns;
 use cloakroom_core::wire::cache_key::{CACHE_ENGINE, CACHED_DB_ENGINE};
-use cloakroom_core::wire::expiry::{EXPIRY_KEY, Lifetime};
 use cloakroom_core::wire::session_data::{Codec, SignedText};
 use cloakroom_core::{Clock, Error, ErrorKind, Result};
 
@@ -70,10 +69,11 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
                 .into_engine()
         }
         EngineName::File => {
-            let store = Arc::new(files(settings, clock)?);
+            let (store, codec) = files(settings, clock)?;
+            let store = Arc::new(store);
             sweeping = Some(store.clone() as Arc<dyn Turns>);
-            records = Some(Records { peek: Some(store.clone()), codec: settings.signed_codec() });
-            Engine::Store { store, codec: settings.signed_codec() }
+            records = Some(Records { peek: Some(store.clone()), codec: codec.clone() });
+            Engine::Store { store, codec }
         }
         EngineName::SignedCookies => Engine::SignedCookies(SignedCookies::new(
             SignedText::new(settings.secrets(), SALT, settings.serializer()),
@@ -84,15 +84,10 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
     Ok(Opened { engine, cache: entries, turns: sweeping, records })
 }
 
-fn files(settings: &Settings, clock: Clock) -> Result<FileStore> {
-    let (codec, rules) = (settings.signed_codec(), settings.expiry_rules());
-    let lifetime = move |payload: &[u8]| {
-        // What cannot be read has no expiry of its own: it goes when a session without one would.
-        let values = codec.decode(payload).unwrap_or_default();
-        rules.lifetime(values.get_raw(EXPIRY_KEY)).unwrap_or(Lifetime::Sliding(rules.cookie_age))
-    };
-    let store = FileStore::new(settings.file_path(), settings.cookie_name(), clock, Arc::new(lifetime))?;
-    Ok(store.with_sync(settings.file_sync()))
+fn files(settings: &Settings, clock: Clock) -> Result<(FileStore, Codec)> {
+    let (codec, dating) = dated(settings.signed_codec(), settings.expiry_rules());
+    let store = FileStore::new(settings.file_path(), settings.cookie_name(), clock, dating)?;
+    Ok((store.with_sync(settings.file_sync()), codec))
 }
 
 /// Opens the cache that `SESSION_CACHE_ALIAS` names, for an engine with this prefix of keys.
@@ -198,7 +193,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let settings = || Settings::builder().secret_key("of a test").file_path(directory.path());
         for (settings, sync) in [(settings(), false), (settings().file_sync(true), true)] {
-            let store = files(&settings.build().unwrap(), Clock::system()).unwrap();
+            let (store, _) = files(&settings.build().unwrap(), Clock::system()).unwrap();
             assert!(format!("{store:?}").contains(&format!("sync: {sync}")), "{store:?}");
         }
     }

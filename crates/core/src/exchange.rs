@@ -3,7 +3,7 @@
 //! they are told.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -190,7 +190,7 @@ impl SessionSlot {
             let state = self.state();
             if (state.is_unreadable() || state.is_unreachable()) && !state.modified {
                 // Nothing was changed, and what stands there is not ours to renew.
-                return ControlFlow::Break(Ok(Answer { set_cookie: None, vary: state.accessed }));
+                return Break(Ok(Answer { set_cookie: None, vary: state.accessed }));
             }
             let wanted = state.unsaved || (keeper.save_every_request && !state.saved);
             if wanted {
@@ -200,8 +200,8 @@ impl SessionSlot {
             (wanted, state.modified, state.accessed)
         };
         match wanted {
-            true => ControlFlow::Continue(Step::Save { work: self.whole_save(), modified, accessed }),
-            false => ControlFlow::Break(self.answer_saved()),
+            true => Continue(Step::Save { work: self.whole_save(), modified, accessed }),
+            false => Break(self.answer_saved()),
         }
     }
 
@@ -245,43 +245,39 @@ impl Commit {
     fn poll_steps(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
         let slot = &self.slot;
         loop {
-            self.step = match &mut self.step {
+            let next = match &mut self.step {
                 Step::Begin { status } => match slot.decide(*status) {
-                    Work::Done(answer) => return Poll::Ready(Ok(answer)),
-                    Work::Delete(answer) => Step::Delete { work: slot.delete_flushed(), answer },
-                    Work::Save if slot.is_loaded() => match slot.save_or_answer() {
-                        ControlFlow::Continue(step) => step,
-                        ControlFlow::Break(outcome) => return Poll::Ready(outcome),
-                    },
+                    Work::Done(answer) => Break(Ok(answer)),
+                    Work::Delete(answer) => Continue(Step::Delete { work: slot.delete_flushed(), answer }),
+                    Work::Save if slot.is_loaded() => slot.save_or_answer(),
                     Work::Save => {
                         let slot = slot.clone();
-                        Step::Read(Box::pin(async move { slot.fill().await }))
+                        Continue(Step::Read(Box::pin(async move { slot.fill().await })))
                     }
                 },
                 Step::Read(read) => {
                     ready!(read.as_mut().poll(cx))?;
-                    match slot.save_or_answer() {
-                        ControlFlow::Continue(step) => step,
-                        ControlFlow::Break(outcome) => return Poll::Ready(outcome),
+                    slot.save_or_answer()
+                }
+                Step::Save { work, modified, accessed } => Break(match ready!(Pin::new(work).poll(cx)) {
+                    Ok(()) => slot.answer_saved(),
+                    Err(failure) if *modified || !slot.keeper().does_without(&failure) => Err(failure),
+                    Err(failure) => {
+                        // The request has changed nothing, so nothing of it is lost.
+                        error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
+                        Ok(Answer { set_cookie: None, vary: *accessed })
                     }
-                }
-                Step::Save { work, modified, accessed } => {
-                    return Poll::Ready(match ready!(Pin::new(work).poll(cx)) {
-                        Ok(()) => slot.answer_saved(),
-                        Err(failure) if *modified || !slot.keeper().does_without(&failure) => Err(failure),
-                        Err(failure) => {
-                            // The request has changed nothing, so nothing of it is lost.
-                            error!(error = %failure, "commit: the store is unavailable, the session is not renewed");
-                            Ok(Answer { set_cookie: None, vary: *accessed })
-                        }
-                    });
-                }
+                }),
                 Step::Delete { work, answer } => {
                     ready!(Pin::new(work).poll(cx))?;
                     debug!(cookie_removed = answer.set_cookie.is_some(), "commit: the session is over");
-                    return Poll::Ready(Ok(std::mem::take(answer)));
+                    Break(Ok(std::mem::take(answer)))
                 }
             };
+            match next {
+                Continue(step) => self.step = step,
+                Break(outcome) => return Poll::Ready(outcome),
+            }
         }
     }
 }

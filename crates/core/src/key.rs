@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind};
 
 /// The characters of a generated key, Django's own: no upper case, since some stores compare without case.
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-const INLINE: usize = 40;
+/// What fits into 40 bytes with its length: more than any key that is drawn.
+const INLINE: usize = 38;
 
 /// The key of a session, as the cookie carries it.
 ///

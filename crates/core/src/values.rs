@@ -54,10 +54,23 @@ struct Entry {
     value: Text,
 }
 
+/// A part of what was parsed. In less than 4 GiB, half as large as a range is.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.length as usize
+    }
+}
+
 #[derive(Clone)]
 pub(crate) enum Text {
-    /// A part of what was parsed.
-    Source(Range<usize>),
+    Source(Span),
     Own(Arc<str>),
     /// A value without a text; what kind it is of.
     Opaque(Arc<str>),
@@ -68,9 +81,14 @@ fn ascii(source: &[u8]) -> &str {
 }
 
 impl Text {
+    /// The part in this range of a text of less than 4 GiB.
+    pub(crate) fn source(range: Range<usize>) -> Self {
+        Self::Source(Span { start: range.start as u32, length: (range.end - range.start) as u32 })
+    }
+
     fn get<'a>(&'a self, source: &'a [u8]) -> &'a str {
         match self {
-            Self::Source(span) => ascii(&source[span.clone()]),
+            Self::Source(span) => ascii(&source[span.range()]),
             Self::Own(text) => text,
             Self::Opaque(_) => "null",
         }
@@ -78,7 +96,7 @@ impl Text {
 
     fn bytes<'a>(&'a self, source: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Source(span) => &source[span.clone()],
+            Self::Source(span) => &source[span.range()],
             other => other.get(source).as_bytes(),
         }
     }
@@ -87,7 +105,7 @@ impl Text {
     fn is(&self, source: &[u8], text: &[u8]) -> bool {
         match self {
             // By far the most differ in length already.
-            Self::Source(span) => span.len() == text.len() && source[span.clone()] == *text,
+            Self::Source(span) => span.length as usize == text.len() && source[span.range()] == *text,
             Self::Own(own) => own.as_bytes() == text,
             Self::Opaque(_) => text == b"null",
         }
@@ -98,6 +116,7 @@ impl Entry {
     /// Where the source holds the item as we would write it: `"key":value`.
     fn in_source(&self, source: &[u8]) -> Option<Range<usize>> {
         let (Text::Source(key), Text::Source(value)) = (&self.key, &self.value) else { return None };
+        let (key, value) = (key.range(), value.range());
         let start = key.start.checked_sub(1)?;
         let spelled = source[start] == b'"' && value.start == key.end + 2 && source[key.end..value.start] == *b"\":";
         spelled.then_some(start..value.end)
@@ -122,24 +141,25 @@ struct Gatherer<'a> {
     source: &'a [u8],
     entries: Vec<Entry>,
     marks: u64,
-    places: HashMap<Vec<u8>, usize>,
+    /// Where each key stands, once there are many.
+    places: Option<HashMap<Vec<u8>, usize>>,
 }
 
 impl<'a> Gatherer<'a> {
     fn new(source: &'a [u8], capacity: usize) -> Self {
-        Self { source, entries: Vec::with_capacity(capacity), marks: 0, places: HashMap::new() }
+        Self { source, entries: Vec::with_capacity(capacity), marks: 0, places: None }
     }
 
     /// Adds an entry; of a repeated key, the first place and the last value count.
     #[inline]
-    fn push(&mut self, key: Range<usize>, plain: bool, value: Text) {
+    fn push(&mut self, key: Range<usize>, plain: bool, value: Range<usize>) {
         let mark = mark(&self.source[key.clone()]);
         if plain && self.marks & mark == 0 && self.entries.len() < SMALL {
             // As nearly all are: certainly none of those that are there.
             self.marks |= mark;
-            self.entries.push(Entry { key: Text::Source(key), value });
+            self.entries.push(Entry { key: Text::source(key), value: Text::source(value) });
         } else {
-            self.push_any(key, plain, value);
+            self.push_any(key, plain, Text::source(value));
         }
     }
 
@@ -158,7 +178,7 @@ impl<'a> Gatherer<'a> {
             self.entries[place].value = value;
             return;
         }
-        let key = own.map_or(Text::Source(key), |text| Text::Own(text.into()));
+        let key = own.map_or(Text::source(key), |text| Text::Own(text.into()));
         self.entries.push(Entry { key, value });
     }
 
@@ -170,13 +190,11 @@ impl<'a> Gatherer<'a> {
         if next < SMALL {
             return if seen { position(&self.entries, self.source, key) } else { None };
         }
-        if self.places.is_empty() {
-            let known = self.entries.iter().enumerate();
-            self.places.extend(known.map(|(at, entry)| (entry.key.get(self.source).into(), at)));
-        }
-        let place = self.places.get(key).copied();
+        let known = self.entries.iter().map(|entry| entry.key.bytes(self.source).to_owned());
+        let places = self.places.get_or_insert_with(|| known.zip(0..).collect());
+        let place = places.get(key).copied();
         if place.is_none() {
-            self.places.insert(key.to_owned(), next);
+            places.insert(key.to_owned(), next);
         }
         place
     }
@@ -212,7 +230,7 @@ impl Values {
     /// here as it does there. Of a repeated key, the first place and the last value count.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, or another value than an object.
+    /// [`ErrorKind::Corrupted`] if the text is not JSON as Python reads it, another value than an object, or 4 GiB long.
     pub fn parse(json: Vec<u8>) -> Result<Self> {
         Self::parse_shared(json.into())
     }
@@ -232,11 +250,12 @@ impl Values {
     }
 
     fn parse_ascii(source: Option<Bytes>) -> Result<Self> {
-        let source = source.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupted, "malformed JSON: an escape that does not exist, or bytes that are no text")
+        let source = source.filter(|source| u32::try_from(source.len()).is_ok()).ok_or_else(|| {
+            let what = "malformed JSON: an escape that does not exist, bytes that are no text, or 4 GiB of them";
+            Error::new(ErrorKind::Corrupted, what)
         })?;
         let mut gatherer = Gatherer::new(&source, SMALL);
-        json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, Text::Source(value)))?;
+        json::split_object(&source, |key, value| gatherer.push(key.span, key.plain, value))?;
         let Gatherer { entries, marks, .. } = gatherer;
         Ok(Self(Some(Arc::new(Table { source, entries, marks }))))
     }
@@ -245,7 +264,7 @@ impl Values {
     pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
         let source = Bytes::from(source);
         let mut gatherer = Gatherer::new(&source, spans.len());
-        spans.into_iter().for_each(|(key, value)| gatherer.push(key, false, value));
+        spans.into_iter().for_each(|(key, value)| gatherer.push_any(key, false, value));
         let Gatherer { entries, marks, .. } = gatherer;
         Self(Some(Arc::new(Table { source, entries, marks })))
     }

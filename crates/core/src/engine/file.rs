@@ -2,6 +2,7 @@
 
 mod directory;
 mod glance;
+mod once;
 mod sweep;
 mod workers;
 
@@ -24,6 +25,7 @@ use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, 
 use crate::sweep::{Turn, Turns, turn_in};
 use crate::wire::expiry::Lifetime;
 use directory::{Attempt, Content, Directory, Temporary, new_file};
+pub use once::dated;
 
 /// A lock is held for microseconds; who holds one for longer than this was stopped, or is no session server.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,9 +35,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a file with this content lives. Django keeps no expiry beside a file: it follows from the data in it and
 /// from when it was modified.
 ///
-/// It is asked for every file that is read or written, and must have an answer for any bytes. For an empty file it is
-/// not asked: Django leaves one behind if it dies while it makes a session, and never counts it as expired.
-pub type Dating = Arc<dyn Fn(&[u8]) -> Lifetime + Send + Sync>;
+/// It is asked for every file that is read or written, and must have an answer for any bytes: [`dated`] makes one. For an
+/// empty file it is not asked: Django leaves one behind if it dies while it makes a session, and never counts it as
+/// expired.
+pub type Dating = Arc<dyn Fn(&Bytes) -> Lifetime + Send + Sync>;
 
 /// A store in a directory, which Django's `file` engine can share.
 ///
@@ -55,11 +58,13 @@ pub type Dating = Arc<dyn Fn(&[u8]) -> Lifetime + Send + Sync>;
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use cloakroom_core::{Clock, engine::file::FileStore, wire::expiry::Lifetime};
-/// # let directory = std::env::temp_dir();
-/// // Two weeks from the last save, whatever the data says. (A site asks its codec and `ExpiryRules`.)
-/// let lifetime = Arc::new(|_: &[u8]| Lifetime::Sliding(1_209_600));
-/// let store = FileStore::new(directory, "sessionid", Clock::system(), lifetime)?;
+/// # use cloakroom_core::Clock;
+/// # use cloakroom_core::engine::{Engine, file::{FileStore, dated}};
+/// # use cloakroom_core::wire::{expiry::ExpiryRules, session_data::Codec, signing::Secrets};
+/// # let (directory, secrets) = (std::env::temp_dir(), Secrets::new("of an example"));
+/// let (codec, dating) = dated(Codec::signed_json(&secrets), ExpiryRules::default());
+/// let store = FileStore::new(directory, "sessionid", Clock::system(), dating)?;
+/// let engine = Engine::Store { store: Arc::new(store), codec };
 /// # Ok::<(), cloakroom_core::Error>(())
 /// ```
 #[derive(Clone)]
@@ -72,8 +77,8 @@ impl FileStore {
     /// [`ErrorKind::Configuration`] if the directory does not exist, is no directory, is not writable, or is on a file
     /// system without locks. Each is tried and not guessed: root may write whatever a file's mode says, and nobody to
     /// what is mounted read-only.
-    pub fn new(directory: impl Into<PathBuf>, prefix: &str, clock: Clock, lifetime: Dating) -> Result<Self> {
-        Directory::open(directory.into(), prefix, clock, lifetime).map(|directory| Self(Arc::new(directory)))
+    pub fn new(directory: impl Into<PathBuf>, prefix: &str, clock: Clock, dating: Dating) -> Result<Self> {
+        Directory::open(directory.into(), prefix, clock, dating).map(|directory| Self(Arc::new(directory)))
     }
 
     /// Whether each save waits until it is on the disk (`fsync` of the file and the directory).
@@ -98,10 +103,12 @@ impl FileStore {
 
     /// What stands in a session's file, expired or not.
     async fn read(&self, path: PathBuf) -> Result<Option<Stored>> {
-        match self.0.glance.read(&path) {
-            Some(content) => Ok(Some(self.0.stored(content))),
-            None => self.blocking(move |directory| Ok(directory.read(&path)?.map(|it| directory.stored(it)))).await,
-        }
+        let content = match self.0.glance.read(&path) {
+            None => self.blocking(move |directory| directory.read(&path)).await?,
+            content => content,
+        };
+        // On the thread of who asks: there the codec that reads the payload next finds it read.
+        Ok(content.map(|content| self.0.stored(content)))
     }
 
     /// Has work done on the file that stands at `path`, with its lock; `None` if there is none.
@@ -159,8 +166,9 @@ impl Store for FileStore {
         let Some(path) = self.0.path_of(key) else {
             return Err(Error::new(ErrorKind::Unsupported, "a key of other characters than a-z and 0-9 names no file"));
         };
+        let modified = self.0.modified_for(&payload, expiry);
         self.blocking(move |directory| {
-            let temporary = Temporary::write(directory, &path, &payload, expiry)?;
+            let temporary = Temporary::write(directory, &path, &payload, modified)?;
             let made = if directory.has_links {
                 // The finished file appears under its name at once, or not at all if another has the name.
                 fs::hard_link(&temporary.path, &path)
@@ -192,18 +200,22 @@ impl Store for FileStore {
         expiry: Timestamp,
     ) -> Result<Replaced> {
         let Some(path) = self.0.path_of(key) else { return Ok(Replaced::Gone) };
-        let version = version.clone();
+        let (version, modified) = (version.clone(), self.0.modified_for(&payload, expiry));
         let replaced = self.locked(path, move |directory, path, mut file| {
             let content = Content::of(&mut file)?;
             if !content.is(&version) {
-                return Ok(Replaced::Conflict(directory.stored(content)));
+                return Ok(Err(content));
             }
-            let temporary = Temporary::write(directory, path, &payload, expiry)?;
+            let temporary = Temporary::write(directory, path, &payload, modified)?;
             temporary.rename(path)?;
             directory.sync()?;
-            Ok(Replaced::Replaced(Version::payload(payload)))
+            Ok(Ok(Version::payload(payload)))
         });
-        Ok(replaced.await?.unwrap_or(Replaced::Gone))
+        Ok(match replaced.await? {
+            Some(Ok(version)) => Replaced::Replaced(version),
+            Some(Err(other)) => Replaced::Conflict(self.0.stored(other)),
+            None => Replaced::Gone,
+        })
     }
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {

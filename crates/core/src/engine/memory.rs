@@ -29,7 +29,7 @@ const SWEPT_BY_CREATE: usize = 4;
 /// A store in this process's memory: fast, bounded, gone with the process, and not shared with another one.
 ///
 /// It sweeps itself: each new record removes a few expired ones, and no task runs in the background. A record takes
-/// about 111 bytes beside its payload, as counted with a million of them, and what the allocator adds.
+/// about 102 bytes beside its payload, as counted with a million of them, and what the allocator adds.
 ///
 /// # The bound
 /// A full store removes expired records first. When it is really full of live ones, the record that expires soonest
@@ -54,7 +54,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// The bound of [`new`](Self::new), in records: with payloads of 500 bytes they come to about 610 MB.
+    /// The bound of [`new`](Self::new), in records: with payloads of 500 bytes they come to about 600 MB.
     pub const DEFAULT_MAX_ENTRIES: usize = 1_000_000;
 
     /// A store for up to [a million](Self::DEFAULT_MAX_ENTRIES) sessions.

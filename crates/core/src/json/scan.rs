@@ -79,35 +79,37 @@ struct Scanner<'a> {
 
 /// The containers around the present place, one bit each: set for an object.
 struct Nesting {
-    /// The innermost ones, the very innermost lowest: up to 64, which is all there ever are in what people store.
+    /// The innermost ones, the very innermost lowest, below a bit that is always set: up to [`LEVELS`](Self::LEVELS),
+    /// which is all there ever are in what people store.
     inner: u64,
     outer: Vec<u64>,
-    depth: usize,
 }
 
 impl Nesting {
+    /// As many in each number. The deepest nesting is a multiple of it.
+    const LEVELS: usize = 50;
+
+    /// `false` if it is nested too deeply.
     #[inline]
     fn push(&mut self, object: bool) -> bool {
-        if self.depth == MAX_DEPTH {
-            return false;
-        }
-        if self.depth.is_multiple_of(64) && self.depth > 0 {
-            self.outer.push(self.inner);
+        if self.inner >> Self::LEVELS != 0 {
+            if self.outer.len() + 1 == MAX_DEPTH / Self::LEVELS {
+                return false;
+            }
+            self.outer.push(std::mem::replace(&mut self.inner, 1));
         }
         self.inner = self.inner << 1 | u64::from(object);
-        self.depth += 1;
         true
     }
 
+    /// `false` if it was the outermost one.
     #[inline]
-    fn pop(&mut self) {
+    fn pop(&mut self) -> bool {
         self.inner >>= 1;
-        self.depth -= 1;
-        if self.depth.is_multiple_of(64)
-            && let Some(outer) = self.outer.pop()
-        {
-            self.inner = outer;
+        if self.inner > 1 {
+            return true;
         }
+        self.outer.pop().inspect(|outer| self.inner = *outer).is_some()
     }
 
     #[inline]
@@ -132,38 +134,34 @@ impl<'a> Scanner<'a> {
         Err(Faulty)
     }
 
+    /// Goes past white space. There seldom is any: neither Python nor we write it.
     #[inline(always)]
     fn space(&mut self) {
-        self.after_space();
-    }
-
-    /// What stands next but for white space, past which this goes.
-    #[inline(always)]
-    fn after_space(&mut self) -> Option<u8> {
-        match self.peek() {
-            // There seldom is any: neither Python nor we write it.
-            Some(byte) if byte > b' ' => Some(byte),
-            _ => {
-                self.white_space();
-                self.peek()
-            }
+        if !matches!(self.peek(), Some(b'!'..)) {
+            self.white_space();
         }
     }
 
+    /// What stands behind white space.
     #[cold]
-    fn white_space(&mut self) {
+    fn white_space(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
+        self.peek()
+    }
+
+    /// Goes past a byte, and white space before it, if that comes next.
+    #[inline(always)]
+    fn passes(&mut self, byte: u8) -> bool {
+        let passes = self.peek() == Some(byte) || self.white_space() == Some(byte);
+        self.at += usize::from(passes);
+        passes
     }
 
     #[inline(always)]
     fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Faulty> {
-        if self.peek() != Some(byte) {
-            return self.fault(what);
-        }
-        self.at += 1;
-        Ok(())
+        if self.passes(byte) { Ok(()) } else { self.fault(what) }
     }
 
     fn end(&mut self) -> Result<(), Faulty> {
@@ -173,7 +171,6 @@ impl<'a> Scanner<'a> {
 
     /// The whole text, which is an object.
     fn object(&mut self, mut entry: impl FnMut(Key, Range<usize>)) -> Result<(), Faulty> {
-        self.space();
         self.expect(b'{', "an object was expected")?;
         self.space();
         if self.peek() == Some(b'}') {
@@ -185,16 +182,9 @@ impl<'a> Scanner<'a> {
             let start = self.at;
             self.value()?;
             entry(key, start..self.at);
-            match self.after_space() {
-                Some(b',') => {
-                    self.at += 1;
-                    self.space();
-                }
-                Some(b'}') => {
-                    self.at += 1;
-                    return self.end();
-                }
-                _ => return self.fault("`,` or `}` was expected"),
+            if !self.passes(b',') {
+                self.expect(b'}', "`,` or `}` was expected")?;
+                return self.end();
             }
         }
     }
@@ -202,10 +192,8 @@ impl<'a> Scanner<'a> {
     /// A key and its colon; stops at the value.
     #[inline(always)]
     fn key(&mut self) -> Result<Key, Faulty> {
-        if self.peek() != Some(b'"') {
-            return self.fault("a key in quotation marks was expected");
-        }
-        let start = self.at + 1;
+        self.expect(b'"', "a key in quotation marks was expected")?;
+        let start = self.at;
         let plain = self.string(special_bytes)?;
         let key = Key { span: start..self.at - 1, plain };
         self.colon()?;
@@ -215,19 +203,14 @@ impl<'a> Scanner<'a> {
     /// As [`key`](Self::key), of an object within: nobody asks what its keys are.
     #[inline(always)]
     fn inner_key(&mut self) -> Result<(), Faulty> {
-        if self.peek() != Some(b'"') {
-            return self.fault("a key in quotation marks was expected");
-        }
+        self.expect(b'"', "a key in quotation marks was expected")?;
         self.text()?;
         self.colon()
     }
 
     #[inline(always)]
     fn colon(&mut self) -> Result<(), Faulty> {
-        if self.after_space() != Some(b':') {
-            return self.fault("`:` was expected");
-        }
-        self.at += 1;
+        self.expect(b':', "`:` was expected")?;
         self.space();
         Ok(())
     }
@@ -241,7 +224,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn container(&mut self) -> Result<(), Faulty> {
-        let mut nesting = Nesting { inner: 0, outer: Vec::new(), depth: 0 };
+        let mut nesting = Nesting { inner: 1, outer: Vec::new() };
         loop {
             // At a value; in an object, after its key.
             if let Some(open @ (b'{' | b'[')) = self.peek() {
@@ -250,7 +233,8 @@ impl<'a> Scanner<'a> {
                     return self.fault("it is nested too deeply");
                 }
                 self.at += 1;
-                if self.after_space() != Some(open + 2) {
+                self.space();
+                if self.peek() != Some(open + 2) {
                     if object {
                         self.inner_key()?;
                     }
@@ -262,22 +246,16 @@ impl<'a> Scanner<'a> {
             // A value has ended, or an empty container is about to: close what closes here.
             loop {
                 let object = nesting.in_object();
-                match self.after_space() {
-                    Some(b',') => {
-                        self.at += 1;
-                        self.space();
-                        if object {
-                            self.inner_key()?;
-                        }
-                        break;
+                if self.passes(b',') {
+                    match object {
+                        true => self.inner_key()?,
+                        false => self.space(),
                     }
-                    Some(b'}') if object => {}
-                    Some(b']') if !object => {}
-                    _ => return self.fault("`,` or the end of a list or object was expected"),
+                    break;
                 }
-                self.at += 1;
-                nesting.pop();
-                if nesting.depth == 0 {
+                let end = if object { b'}' } else { b']' };
+                self.expect(end, "`,` or the end of a list or object was expected")?;
+                if !nesting.pop() {
                     return Ok(());
                 }
             }
@@ -287,8 +265,12 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn scalar(&mut self) -> Result<(), Faulty> {
         match self.peek() {
-            Some(b'"') => self.text(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'"') => {
+                self.at += 1;
+                self.text()
+            }
+            Some(b'1'..=b'9') => self.short_integer(),
+            Some(b'-' | b'0') => self.number(),
             _ => self.any_word(),
         }
     }
@@ -320,20 +302,23 @@ impl<'a> Scanner<'a> {
         self.at - start
     }
 
-    fn number(&mut self) -> Result<(), Faulty> {
-        // A short positive integer, as nearly all are.
-        let mut at = self.at;
+    /// A number that is most likely a short positive integer with more behind it, as nearly all are.
+    #[inline(always)]
+    fn short_integer(&mut self) -> Result<(), Faulty> {
+        let mut at = self.at + 1;
         while let Some(b'0'..=b'9') = self.bytes.get(at) {
             at += 1;
         }
-        let length = at - self.at;
-        if (1..=18).contains(&length)
-            && self.bytes[self.at] != b'0'
-            && !matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E'))
-        {
-            self.at = at;
-            return Ok(());
+        match self.bytes.get(at) {
+            Some(b',' | b'}' | b']') if at - self.at < MAX_INTEGER_DIGITS => {
+                self.at = at;
+                Ok(())
+            }
+            _ => self.number(),
         }
+    }
+
+    fn number(&mut self) -> Result<(), Faulty> {
         if self.peek() == Some(b'-') {
             self.at += 1;
             if self.peek() == Some(b'I') {
@@ -369,7 +354,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Text, from one quotation mark past the other.
+    /// Text after its first quotation mark, past the other.
     #[inline(always)]
     fn text(&mut self) -> Result<(), Faulty> {
         self.string(ends_or_escapes).map(drop)
@@ -378,7 +363,7 @@ impl<'a> Scanner<'a> {
     /// As [`text`](Self::text), and whether all of it is free of what `marks` marks.
     #[inline(always)]
     fn string(&mut self, marks: impl Fn(u64) -> u64) -> Result<bool, Faulty> {
-        self.at = next_marked(self.bytes, self.at + 1, marks);
+        self.at = next_marked(self.bytes, self.at, marks);
         if self.peek() == Some(b'"') {
             self.at += 1;
             return Ok(true);
@@ -423,15 +408,16 @@ impl<'a> Scanner<'a> {
 /// The place from `at` on of the first byte that `marks` marks, eight at a time; in the last few, of the first one that
 /// is not plain.
 #[inline(always)]
-fn next_marked(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
-    while let Some(word) = bytes.get(at..at + 8).and_then(<[u8]>::first_chunk) {
+fn next_marked(bytes: &[u8], at: usize, marks: impl Fn(u64) -> u64) -> usize {
+    let mut rest = &bytes[at..];
+    while let Some((word, after)) = rest.split_first_chunk() {
         let marks = marks(u64::from_le_bytes(*word));
         if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
+            return bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        rest = after;
     }
-    at + plain_rest(&bytes[at..])
+    bytes.len() - rest.len() + plain_rest(rest)
 }
 
 #[inline(never)]

@@ -215,6 +215,17 @@ fn hostile_nesting_and_length_are_refused_without_harm() {
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     assert!(RawJson::parse(&nested(100_000)).is_err());
     assert!(RawJson::parse(&nested(5_000)).is_err());
+    assert!(RawJson::parse(&nested(MAX_DEPTH + 1)).is_err());
+    assert!(RawJson::parse(&nested(MAX_DEPTH)).is_ok());
+    for depth in [1, 2, 49, 50, 51, 52, 99, 100, 101, MAX_DEPTH / 2] {
+        // However deep it is, what closes has to be what is open.
+        let (open, close) = ("[{\"a\":".repeat(depth), "}]".repeat(depth));
+        assert!(RawJson::parse(&format!("{open}0{close}")).is_ok(), "{depth}");
+        assert!(RawJson::parse(&format!("{open}0{}", close.replacen("}]", "]}", 1))).is_err(), "{depth}");
+        assert!(RawJson::parse(&format!("{open}0{}]}}", &close[2..])).is_err(), "{depth}");
+        assert!(RawJson::parse(&format!("{open}0{close}]")).is_err(), "{depth}");
+        assert!(RawJson::parse(&format!("{open}0{}", &close[1..])).is_err(), "{depth}");
+    }
     let deep = RawJson::parse(&nested(900)).unwrap();
     assert_eq!(deep.deserialize::<serde_json::Value>().unwrap_err().kind(), ErrorKind::Type);
     let deep = RawJson::parse(&nested(200)).unwrap();

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKey;
+use crate::wire::digits::Digits;
 use crate::wire::expiry::put_digits;
 
 /// The attributes of a session cookie, from the `SESSION_COOKIE_*` settings.
@@ -128,7 +129,8 @@ impl CookieWriter {
         const EXPIRES: &[u8] = b"; expires=";
         const HTTP_ONLY: &[u8] = b"; HttpOnly";
         const MAX_AGE: &[u8] = b"; Max-Age=";
-        let lifetime = lifetime.map(|(age, expires)| (Decimal::new(age), http_date_bytes(expires)));
+        let lifetime = lifetime
+            .map(|(age, expires)| (Digits::new::<10>(age < 0, age.unsigned_abs().into()), http_date_bytes(expires)));
         let lifetime_length = lifetime
             .as_ref()
             .map_or(0, |(age, expires)| EXPIRES.len() + expires.len() + MAX_AGE.len() + age.as_bytes().len());
@@ -187,6 +189,8 @@ fn http_date_bytes(time: Timestamp) -> [u8; 29] {
     date
 }
 
+/// On its own, since a date that is at hand would otherwise be copied byte by byte.
+#[inline(never)]
 fn written_date(secs: i64) -> [u8; 29] {
     let days = secs.div_euclid(86_400);
     let clock = secs.rem_euclid(86_400);
@@ -201,32 +205,6 @@ fn written_date(secs: i64) -> [u8; 29] {
     date[..3].copy_from_slice(WEEKDAYS[days.rem_euclid(7) as usize].as_bytes());
     date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
     date
-}
-
-/// A number's digits, and its sign.
-struct Decimal {
-    text: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(number: i64) -> Self {
-        let (mut text, mut start, mut left) = ([0; 20], 20, number.unsigned_abs());
-        while left > 0 || start == 20 {
-            start -= 1;
-            text[start] = b'0' + (left % 10) as u8;
-            left /= 10;
-        }
-        if number < 0 {
-            start -= 1;
-            text[start] = b'-';
-        }
-        Self { text, start }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[self.start..]
-    }
 }
 
 /// Whether the text is a value of the SameSite attribute, in any case.

@@ -2,6 +2,7 @@
 
 pub mod cache_key;
 pub mod cookie;
+mod digits;
 pub mod django_auth;
 pub mod django_items;
 pub mod django_redis;

@@ -16,7 +16,8 @@ pub const SALT: &str = "django.contrib.sessions.SessionStore";
 
 /// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
 ///
-/// Input for `loads` has passed the check of its signature, unless the engine is one without signatures.
+/// Input for `loads` has passed the check of its signature, unless the engine is one without signatures. What `dumps` wrote
+/// it has to read as the same dictionary.
 pub trait Serializer: Send + Sync + 'static {
     /// Writes a dictionary.
     ///
@@ -181,11 +182,21 @@ impl Codec {
     pub fn is_nothing(&self, payload: &[u8]) -> bool {
         self.0.is_nothing(payload)
     }
+
+    /// The form's name in messages.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Whether one is a clone of the other.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Codec({})", self.0.name())
+        write!(f, "Codec({})", self.name())
     }
 }
 

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use self::base62::Base62;
 pub use self::base62::{b62_decode, b62_encode};
 use self::hash::Keyed;
 pub(crate) use self::hash::constant_time_eq;
@@ -18,6 +17,7 @@ use self::payload::Effort;
 pub use self::payload::MAX_UNPACKED;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wire::digits::Digits;
 
 /// The salt of a [`Signer`], unless its user has one of their own.
 pub const SIGNER_SALT: &str = "django.core.signing.Signer";
@@ -139,10 +139,19 @@ impl Signer {
         Ok(self.verify(signed)?.0)
     }
 
+    /// What stands before the last separator, and after it.
+    fn split<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
+        match self.separator.as_bytes() {
+            // A single character, as it nearly always is, takes a tenth of the search.
+            [byte] => text.rsplit_once(char::from(*byte)),
+            _ => text.rsplit_once(&*self.separator),
+        }
+    }
+
     /// [`unsign`](Self::unsign), and which of the keys it was.
     fn verify<'a>(&self, signed: &'a str) -> Result<(&'a str, usize)> {
-        let (value, signature) = signed
-            .rsplit_once(&*self.separator)
+        let (value, signature) = self
+            .split(signed)
             .ok_or_else(|| Error::new(ErrorKind::BadSignature, "the signed text has no separator"))?;
         // Every key is tried only until one fits: which one it was is no secret, the comparison itself is constant.
         match self.keys.iter().position(|key| constant_time_eq(key.signature(value.as_bytes()).as_str(), signature)) {
@@ -156,7 +165,7 @@ impl Signer {
     /// Whether text that [`unsign`](Self::unsign) accepted bears the signature of the current secret, not a fallback's.
     fn is_current(&self, signed: &str) -> bool {
         self.keys.len() == 1
-            || signed.rsplit_once(&*self.separator).is_some_and(|(value, signature)| {
+            || self.split(signed).is_some_and(|(value, signature)| {
                 constant_time_eq(self.keys[0].signature(value.as_bytes()).as_str(), signature)
             })
     }
@@ -203,7 +212,8 @@ impl TimestampSigner {
     /// Signs the text that `value` makes with room for so many more bytes, so that nothing is copied once more.
     fn sign_with(&self, now: Timestamp, value: impl FnOnce(usize) -> String) -> String {
         // Python's int() cuts the fraction off, before 1970 as well.
-        let time = Base62::new((now.as_micros() / 1_000_000).into());
+        let time = now.as_micros() / 1_000_000;
+        let time = Digits::new::<62>(time < 0, time.unsigned_abs().into());
         let mut text = value(self.0.separator.len() + time.as_str().len() + self.0.overhead());
         text.push_str(&self.0.separator);
         text.push_str(time.as_str());
@@ -231,8 +241,9 @@ impl TimestampSigner {
 
     /// Verified text without the second of signing, and that.
     fn timed<'a>(&self, verified: &'a str) -> Result<(&'a str, i128)> {
-        let (value, time) = verified
-            .rsplit_once(&*self.0.separator)
+        let (value, time) = self
+            .0
+            .split(verified)
             .ok_or_else(|| Error::new(ErrorKind::Corrupted, "the signed text bears no time of signing"))?;
         Ok((value, base62::saturating(time)?))
     }

@@ -12,7 +12,7 @@ mod broken;
 mod cached;
 
 fn file_store(directory: &std::path::Path, clock: Clock, lifetime: Lifetime) -> FileStore {
-    FileStore::new(directory, "sessionid", clock, Arc::new(move |_: &[u8]| lifetime)).unwrap()
+    FileStore::new(directory, "sessionid", clock, Arc::new(move |_: &_| lifetime)).unwrap()
 }
 
 /// Two handles on one directory, as two processes have them.

@@ -1,6 +1,7 @@
 //! The file engine on a real directory: what Django finds there, what goes wrong, and what survives it.
 
 mod failures;
+mod once;
 mod processes;
 mod sweeping;
 
@@ -21,7 +22,7 @@ const AGE: i64 = 1_000;
 const KEY: &str = "abcdefghijklmnopqrstuvwxyz012345";
 
 /// A payload that begins with `until:N:` is a session with a date, `for:N:` one with a number of seconds.
-fn lifetime(payload: &[u8]) -> Lifetime {
+fn lifetime(payload: &Bytes) -> Lifetime {
     let text = String::from_utf8_lossy(payload);
     let number = |rest: &str| rest.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(AGE);
     match (text.strip_prefix("until:"), text.strip_prefix("for:")) {

@@ -27,7 +27,7 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     prefix: String,
     pub(super) clock: Clock,
-    lifetime: Dating,
+    dating: Dating,
     /// Whether the file system has hard links.
     pub(super) has_links: bool,
     pub(super) sync: bool,
@@ -38,7 +38,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn open(path: PathBuf, prefix: &str, clock: Clock, lifetime: Dating) -> Result<Self> {
+    pub(super) fn open(path: PathBuf, prefix: &str, clock: Clock, dating: Dating) -> Result<Self> {
         if prefix.contains(['/', '\\', '\0']) {
             return Err(Error::new(
                 ErrorKind::Configuration,
@@ -83,7 +83,7 @@ impl Directory {
             path,
             prefix: prefix.to_owned(),
             clock,
-            lifetime,
+            dating,
             has_links,
             sync: false,
             walk: Arc::default(),
@@ -132,7 +132,7 @@ impl Directory {
     pub(super) fn expiry_of(&self, content: &Content) -> Timestamp {
         match content.payload.is_empty() {
             true => Timestamp::MAX,
-            false => (self.lifetime)(&content.payload).end(content.modified),
+            false => (self.dating)(&content.payload).end(content.modified),
         }
     }
 
@@ -178,9 +178,9 @@ impl Directory {
     }
 
     /// The time of modification with which a file of this content expires when it should.
-    pub(super) fn modified_for(&self, payload: &[u8], expiry: Timestamp) -> Timestamp {
+    pub(super) fn modified_for(&self, payload: &Bytes, expiry: Timestamp) -> Timestamp {
         let now = self.clock.now();
-        match (self.lifetime)(payload) {
+        match (self.dating)(payload) {
             lifetime if lifetime.end(now) == expiry => now,
             Lifetime::Sliding(secs) => {
                 let micros = expiry.as_micros().saturating_sub(secs.saturating_mul(1_000_000));
@@ -244,7 +244,7 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    pub(super) fn write(directory: &Directory, target: &Path, payload: &[u8], expiry: Timestamp) -> io::Result<Self> {
+    pub(super) fn write(directory: &Directory, target: &Path, payload: &[u8], modified: Timestamp) -> io::Result<Self> {
         let mut path = target.as_os_str().to_owned();
         path.push(TEMPORARY);
         path.push(random_name().map_err(io::Error::other)?);
@@ -253,7 +253,7 @@ impl Temporary {
         let mut file = &temporary._file;
         file.lock()?;
         file.write_all(payload)?;
-        file.set_modified(directory.modified_for(payload, expiry).into())?;
+        file.set_modified(modified.into())?;
         if directory.sync {
             file.sync_all()?;
         }

@@ -16,7 +16,7 @@ pub(super) struct Record {
 /// Records in slots, found through chains by hash.
 ///
 /// A `HashMap` would need the key a second time for the order of expiry; here a place is a number, which both share,
-/// so that a record costs its slot of 96 bytes, four for its rank, and a few for its chain.
+/// so that a record costs its slot of 88 bytes, four for its rank, and a few for its chain.
 #[derive(Default)]
 pub(super) struct Shard {
     slots: Vec<Slot>,

@@ -36,7 +36,7 @@ pub(super) fn values(objects: &Objects<'_>) -> Result<Values> {
         }
         let middle = emitter.out.len();
         let value = match emitter.value(*value) {
-            Ok(()) if key_written => Text::Source(middle..emitter.out.len()),
+            Ok(()) if key_written => Text::source(middle..emitter.out.len()),
             Ok(()) => {
                 emitter.discard(middle);
                 Text::Opaque(as_a_key(objects, *key).into())

@@ -1,49 +1,11 @@
 //! Whole numbers in the 62 digits of Django's timestamps.
 
 use crate::error::{Error, ErrorKind, Result};
-
-const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+use crate::wire::digits::Digits;
 
 /// A number in base 62: digits, then upper case, then lower case; no leading zeros.
 pub fn b62_encode(number: i128) -> String {
-    Base62::new(number).as_str().to_owned()
-}
-
-/// A number in base 62 that takes no memory of its own.
-pub(super) struct Base62 {
-    /// 22 digits hold 128 bits; and a sign.
-    digits: [u8; 23],
-    start: usize,
-}
-
-impl Base62 {
-    pub(super) fn new(number: i128) -> Self {
-        let mut text = Self { digits: [0; 23], start: 23 };
-        let mut rest = number.unsigned_abs();
-        // Division is cheap only in 64 bits, which nearly every number fits into.
-        while u64::try_from(rest).is_err() {
-            text.push(DIGITS[(rest % 62) as usize]);
-            rest /= 62;
-        }
-        let mut rest = rest as u64;
-        while rest > 0 || text.start == text.digits.len() {
-            text.push(DIGITS[(rest % 62) as usize]);
-            rest /= 62;
-        }
-        if number < 0 {
-            text.push(b'-');
-        }
-        text
-    }
-
-    fn push(&mut self, digit: u8) {
-        self.start -= 1;
-        self.digits[self.start] = digit;
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.digits[self.start..]).expect("digits and a sign")
-    }
+    Digits::new::<62>(number < 0, number.unsigned_abs()).as_str().to_owned()
 }
 
 /// The number that a base 62 text means. A lone `-` is zero, as in Django.

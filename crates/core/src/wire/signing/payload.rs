@@ -121,6 +121,12 @@ impl Unpacker {
     fn decompress(&mut self) -> Result<&[u8]> {
         let corrupted = |what| Error::new(ErrorKind::Corrupted, what);
         let Self { zlib, packed, out } = self;
+        out.resize(small::MAX_INPUT, 0);
+        if let Some(length) = small::decompress(packed, out) {
+            out.truncate(length);
+            return Ok(out);
+        }
+        out.clear();
         out.reserve_exact(packed.len().saturating_mul(4).clamp(256, 1 << 16));
         zlib.reset(true);
         loop {
