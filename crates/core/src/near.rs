@@ -107,6 +107,11 @@ impl Moment {
     /// What never comes.
     pub const NEVER: Self = Self { steady: u64::MAX, calendar: Timestamp::MAX };
 
+    /// What the calendar said.
+    pub fn calendar(self) -> Timestamp {
+        self.calendar
+    }
+
     /// So many microseconds later, whichever clock is looked at.
     #[must_use]
     pub fn after(self, micros: u64) -> Self {
