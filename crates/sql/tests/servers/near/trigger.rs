@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use cloakroom_core::ErrorKind;
+use cloakroom_core::store::{Rotated, Store};
 use cloakroom_sql::PostgresStore;
 use cloakroom_test_servers::{Kind, shared};
 
 use super::{PATIENCE, SELDOM, Site, Warnings, key, options};
-use crate::common::clock;
+use crate::common::{LATER, bytes, clock};
 use crate::{block_on, create, open, payload, refused};
 
 #[test]
@@ -112,6 +113,43 @@ async fn without_it_the_near_cache_is_off() {
     trigger.install().await.unwrap();
     site.hold(&key).await;
     assert_eq!(warnings.count(), 1);
+}
+
+/// As the documentation divides a large table: a row whose key changes may move to another part.
+#[test]
+fn a_table_in_partitions() {
+    block_on(async {
+        let Some(server) = shared(Kind::Postgres) else { return };
+        let site = Site::new(server, SELDOM).await;
+        let parts = "FOR VALUES WITH (MODULUS 2, REMAINDER";
+        let table = "CREATE TABLE django_session (session_key varchar(40) NOT NULL PRIMARY KEY, session_data text NOT NULL, \
+                     expire_date timestamptz NOT NULL) PARTITION BY HASH (session_key)";
+        server.sql(
+            &site.url,
+            &format!(
+                "DROP TABLE django_session; {table}; CREATE TABLE a PARTITION OF django_session {parts} 0); \
+                 CREATE TABLE b PARTITION OF django_session {parts} 1)"
+            ),
+        );
+        assert!(site.there.near_cache_trigger().install().await.unwrap());
+        // Some of these go to the other part.
+        for _ in 0..8 {
+            let (key, new) = (site.held("one").await, key());
+            let version = site.there.load(&key).await.unwrap().unwrap().version;
+            let rotated = site.there.rotate(&key, &version, &new, bytes("two"), LATER).await.unwrap();
+            assert!(matches!(rotated, Rotated::Rotated(_)), "{rotated:?}");
+            super::until(&site.near, &key, "the rotation", |found| found.is_none()).await;
+        }
+        for sql in [
+            "UPDATE django_session SET session_data = 'three'",
+            "DELETE FROM django_session",
+            "TRUNCATE django_session",
+        ] {
+            let key = site.held("one").await;
+            server.sql(&site.url, sql);
+            super::until(&site.near, &key, sql, |found| found != Some("one")).await;
+        }
+    });
 }
 
 /// Nobody tells of what happens meanwhile; nothing is served that is older than the staleness.
