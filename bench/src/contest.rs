@@ -103,6 +103,7 @@ pub fn all() -> Vec<Contestant> {
             &["axum-session", "sqlite", "--synchronous-normal"],
         ),
         ours(postgres, Engine::Postgres, "PostgreSQL", ""),
+        ours(postgres, Engine::Postgres, "PostgreSQL, near cache", "near_cache_megabytes=64"),
         peer(postgres, Engine::Postgres, TOWER, "PostgreSQL", &[TOWER, "postgres"]),
         ours(redis, Engine::Redis, "Redis", ""),
         ours_on_actix(redis, Engine::Redis, "Redis"),
@@ -326,7 +327,9 @@ mod tests {
             let only: Vec<String> = only.iter().map(|&part| part.to_owned()).collect();
             choose(all(), &only).unwrap().iter().map(Contestant::id).collect()
         };
-        assert_eq!(ids(&["cloakroom-postgresql"]), ["bare-axum", "cloakroom-postgresql"]);
+        let near = "cloakroom-postgresql-near-cache";
+        assert_eq!(ids(&["cloakroom-postgresql"]), ["bare-axum", "cloakroom-postgresql", near]);
+        assert_eq!(ids(&["postgresql-near"]), ["bare-axum", near]);
         assert_eq!(ids(&["cloakroom-redis"]).len(), 4);
         assert_eq!(ids(&["actix-session", "moka"]).len(), 4);
         assert_eq!(ids(&[]).len(), all().len());

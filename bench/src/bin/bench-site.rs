@@ -19,7 +19,7 @@ struct Args {
     /// No sessions at all
     #[arg(long)]
     bare: bool,
-    /// Make the session table, and end
+    /// Make the session table, with what the URL's near cache needs, and end
     #[arg(long)]
     migrate: bool,
 }
@@ -36,7 +36,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     } else {
         let settings = Settings::load(None)?;
         if args.migrate {
-            open_database(&settings, true, Clock::system()).await?.migrate().await?;
+            let database = open_database(&settings, true, Clock::system()).await?;
+            database.migrate().await?;
+            if database.has_near_cache() {
+                database.near_cache_trigger()?.install().await?;
+            }
             return Ok(());
         }
         routes::cloakroom(&Sessions::from_settings(settings).await?)

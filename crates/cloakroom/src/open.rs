@@ -142,7 +142,15 @@ fn redis(_cache: &CacheConfig, _engine: &str, _clock: Clock) -> Result<Cache> {
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 async fn database(settings: &Settings, clock: Clock) -> Result<Shared> {
-    Ok(open_database(settings, false, clock).await?.into_parts())
+    let database = open_database(settings, false, clock).await?;
+    if settings.engine() == EngineName::CachedDb && database.has_near_cache() {
+        return Err(wrong(
+            "DATABASE_URL has near_cache_megabytes, and SESSION_ENGINE is `cached_db`, which puts what it reads from the \
+             database into a cache, where it is believed for longer than near_cache_seconds: leave it out, or use \
+             SESSION_ENGINE = \"db\". A cache on Redis may have near_cache_megabytes of its own",
+        ));
+    }
+    Ok(database.into_parts())
 }
 
 /// The database that `DATABASE_URL` names: what `cloakroom migrate` works on. A missing SQLite file is made if

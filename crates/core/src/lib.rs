@@ -14,6 +14,8 @@ mod error;
 pub mod exchange;
 pub mod json;
 mod key;
+#[cfg(feature = "near")]
+pub mod near;
 pub mod peek;
 mod persist;
 mod session;

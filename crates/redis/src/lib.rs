@@ -48,7 +48,6 @@ mod dial;
 mod failure;
 mod gather;
 mod link;
-mod near;
 mod options;
 mod sentinel;
 mod store;

@@ -3,6 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use cloakroom_core::near::Moment;
 use cloakroom_core::{Error, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
@@ -11,7 +12,6 @@ use tracing::{debug, warn};
 
 use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
-use crate::near::Moment;
 use crate::options::RedisOptions;
 use crate::sentinel::Sentinels;
 use crate::tracking::Tracking;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cloakroom_core::near::{Changing, Kept, Moment, NearCache};
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
@@ -12,7 +13,6 @@ use tracing::debug;
 
 use crate::failure;
 use crate::link::{Answer, Link, Question};
-use crate::near::{Changing, NearCache};
 use crate::options::{RedisOptions, TimeUnit};
 use crate::tracking::Tracking;
 
@@ -82,10 +82,8 @@ impl RedisStore {
     /// # Errors
     /// [`ErrorKind::Configuration`] if a certificate cannot be read.
     pub fn open(options: RedisOptions, clock: Clock) -> Result<Self> {
-        let near = (options.near_cache > 0).then(|| {
-            let prefix = options.keys.prefix();
-            Arc::new(NearCache::new(options.near_cache, options.near_cache_staleness, prefix, clock.clone()))
-        });
+        let near = (options.near_cache > 0)
+            .then(|| Arc::new(NearCache::new(options.near_cache, options.near_cache_staleness, clock.clone())));
         let tracking = near.clone().map(|near| Tracking::new(&options, near)).transpose()?;
         Ok(Self {
             link: Link::new(&options, tracking)?,
@@ -160,7 +158,7 @@ impl RedisStore {
 
     /// What the near cache holds, or else what stands on the server, which is then kept.
     async fn get_near(&self, near: &NearCache, key: &SessionKey) -> Result<Option<Stored>> {
-        if let Some(payload) = near.get(key.as_str()) {
+        if let Some(Kept { payload, .. }) = near.get(key.as_str()) {
             debug!(key = %key.masked(), bytes = payload.len(), "near cache: hit");
             return Ok(Some(stored(payload)));
         }
@@ -180,13 +178,8 @@ impl RedisStore {
             Value::BulkString(payload) => Bytes::from(payload),
             _ => return Err(failure::unexpected(self.link.address(), "GET")),
         };
-        let lifetime = match millis {
-            Value::Int(-1) => Some(None),
-            Value::Int(millis) => u64::try_from(millis).ok().map(Some),
-            _ => None,
-        };
-        if let (Value::Okay, Some(asked), Some(lifetime)) = (is_told, asked, lifetime) {
-            place.keep(line, asked, payload.clone(), lifetime);
+        if let (Value::Okay, Some(end)) = (is_told, asked.and_then(|asked| end(asked, &millis))) {
+            place.keep(line, payload.clone(), end);
         }
         Ok(Some(stored(payload)))
     }
@@ -242,6 +235,17 @@ enum Standing {
 
 fn stored(payload: Bytes) -> Stored {
     Stored { version: Version::payload(payload.clone()), payload, expiry: Timestamp::MAX }
+}
+
+/// When a session ends that was asked for at this moment and has so many milliseconds left; `None` if the server does
+/// not say.
+fn end(asked: Moment, millis: &Value) -> Option<Moment> {
+    let Value::Int(millis) = millis else { return None };
+    match millis {
+        -1 => Some(Moment::NEVER),
+        // The server counts whole milliseconds, of which the present one may be over.
+        _ => u64::try_from(*millis).ok().map(|millis| asked.after(millis.saturating_sub(1).saturating_mul(1_000))),
+    }
 }
 
 /// Whether the server refused the command for this reason.

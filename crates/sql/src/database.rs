@@ -120,6 +120,32 @@ impl AnySqlStore {
         each!(self, store => store.count_expired().await)
     }
 
+    /// Whether sessions that were read are kept in this process, which only PostgreSQL's store can do.
+    pub fn has_near_cache(&self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.has_near_cache(),
+            #[allow(unreachable_patterns, reason = "PostgreSQL may be the only kind")]
+            _ => false,
+        }
+    }
+
+    /// As [`PostgresStore::near_cache_trigger`](crate::PostgresStore).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the database is none of PostgreSQL's.
+    #[cfg(feature = "postgres")]
+    pub fn near_cache_trigger(&self) -> Result<crate::NearCacheTrigger<'_>> {
+        match self {
+            Self::Postgres(store) => Ok(store.near_cache_trigger()),
+            #[allow(unreachable_patterns, reason = "PostgreSQL may be the only kind")]
+            _ => Err(Error::new(
+                ErrorKind::Configuration,
+                "there is a near cache for PostgreSQL only, and DATABASE_URL names another kind of database",
+            )),
+        }
+    }
+
     /// As [`Migrations::sql`](crate::Migrations::sql).
     pub fn migration_sql(&self) -> Vec<String> {
         each!(self, store => store.migrations().sql())

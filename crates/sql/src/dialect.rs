@@ -13,6 +13,7 @@ use sqlx::error::BoxDynError;
 use sqlx::{Database, Executor, IntoArguments};
 
 use crate::lease::Connections;
+use crate::near::Near;
 
 /// A database as the [store](crate::SqlStore) sees it.
 ///
@@ -114,6 +115,13 @@ pub trait Dialect: Send + Sync + 'static {
     fn longest_statement(&self) -> impl Future<Output = Option<u64>> + Send {
         async { None }
     }
+
+    /// What records that were read are kept in, in this process, until the database tells that they changed; `()` where
+    /// none are.
+    type Near: Near;
+
+    /// The records that are kept.
+    fn near(&self) -> &Self::Near;
 
     /// The turn to sweep in the background, `None` if another node has it.
     fn turn(&self) -> impl Future<Output = Result<Option<Box<dyn Turn>>>> + Send;

@@ -34,6 +34,7 @@ mod lease;
 mod migrate;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod near;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -53,8 +54,9 @@ pub use dialect::{Dialect, Failed, Param, Pools, Run, Schema, Statements, Togeth
 pub use migrate::{Migrations, Outcome, Plan, State, Step};
 #[cfg(feature = "mysql")]
 pub use mysql::{MySql, MySqlStore};
+pub use near::Near;
 #[cfg(feature = "postgres")]
-pub use postgres::{Postgres, PostgresStore};
+pub use postgres::{NearCacheTrigger, Postgres, PostgresStore};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub use server::{ServerOptions, SslMode};
 #[cfg(feature = "sqlite")]

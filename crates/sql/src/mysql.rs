@@ -233,6 +233,12 @@ impl Dialect for MySql {
         sqlx::query_scalar("SELECT @@max_allowed_packet").fetch_one(pools.write.pool()).await.ok()
     }
 
+    type Near = ();
+
+    fn near(&self) -> &() {
+        &()
+    }
+
     async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
         // Names of locks hold for the whole server.
         const LOCK: &str = "SELECT 1 FROM DUAL WHERE GET_LOCK(CONCAT('cloakroom.sweep.', MD5(DATABASE())), 0) = 1";

@@ -1,9 +1,14 @@
 //! The PostgreSQL dialect.
 
+mod listener;
+mod trigger;
+
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cloakroom_core::near::NearCache;
 use cloakroom_core::sweep::Turn;
 use cloakroom_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use sqlx::encode::{Encode, IsNull};
@@ -18,6 +23,8 @@ use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together
 use crate::server::{Server, ServerOptions, SslMode, is_broken};
 use crate::store::SqlStore;
 use crate::turn;
+use listener::Ear;
+pub use trigger::NearCacheTrigger;
 
 /// Sessions in a PostgreSQL database, in Django's own table.
 ///
@@ -27,7 +34,12 @@ pub type PostgresStore = SqlStore<Postgres>;
 
 /// The PostgreSQL dialect of a [`SqlStore`].
 #[derive(Debug)]
-pub struct Postgres(Server<sqlx::Postgres>);
+pub struct Postgres {
+    server: Arc<Server<sqlx::Postgres>>,
+    near: Option<Arc<NearCache>>,
+    /// What hears of changes for the near cache.
+    ear: Option<Ear>,
+}
 
 impl SqlStore<Postgres> {
     /// Opens a database.
@@ -64,16 +76,38 @@ impl SqlStore<Postgres> {
             connect = connect.options([("statement_timeout", timeout.as_millis().max(1).to_string())]);
         }
         let pool = Server::pool_options(&options).connect_lazy_with(connect);
-        let dialect = Postgres(Server::new(pool, &options, options.place.clone()));
-        dialect.0.try_out(|e| dialect.error("open the database", e)).await?;
-        Ok(Self::with_dialect(dialect, clock))
+        let server = Arc::new(Server::new(pool, &options, options.place.clone()));
+        let dialect = Postgres { server, near: None, ear: None };
+        dialect.server.try_out(|e| dialect.error("open the database", e)).await?;
+        Ok(Self::with_dialect(dialect, clock).with_near_cache(options.near_cache, options.near_cache_staleness))
     }
 
     /// A store on an application's own pool. Its size and time-outs are the pool's; a statement that has no answer
     /// after 6 seconds is given up, with its connection. Best with `test_before_acquire(false)`: broken connections are
     /// replaced as it is, without another round trip for each operation.
     pub fn from_pool(pool: PgPool, clock: Clock) -> Self {
-        Self::with_dialect(Postgres(Server::of(pool, "the PostgreSQL database")), clock)
+        let server = Arc::new(Server::of(pool, "the PostgreSQL database"));
+        Self::with_dialect(Postgres { server, near: None, ear: None }, clock)
+    }
+
+    /// Keeps sessions that were read in up to so many bytes of this process, and serves them from there until the server
+    /// tells that they changed: as [`ServerOptions::near_cache`] says. Zero bytes, the default, are none.
+    #[must_use]
+    pub fn with_near_cache(self, bytes: usize, staleness: Duration) -> Self {
+        let (server, clock) = (self.dialect.server.clone(), self.clock().clone());
+        let ear = (bytes > 0).then(|| Ear::new(bytes, staleness, &server, clock.clone()));
+        let near = ear.as_ref().map(Ear::cache);
+        Self::with_dialect(Postgres { server, near, ear }, clock)
+    }
+
+    /// Whether sessions that were read are kept in this process.
+    pub fn has_near_cache(&self) -> bool {
+        self.dialect.near.is_some()
+    }
+
+    /// The trigger without which a near cache stays off.
+    pub fn near_cache_trigger(&self) -> NearCacheTrigger<'_> {
+        NearCacheTrigger::new(self)
     }
 }
 
@@ -213,21 +247,11 @@ impl Dialect for Postgres {
     };
 
     async fn pools(&self) -> Result<Pools<sqlx::Postgres>> {
-        Ok(self.0.pools())
+        Ok(self.server.pools())
     }
 
     fn arguments(&self, params: &[Param<'_>]) -> Result<PgArguments, BoxDynError> {
-        let mut arguments = PgArguments::default();
-        arguments.reserve(params.len(), 0);
-        for param in params {
-            match *param {
-                Param::Key(text) | Param::Text(text) => arguments.add(text)?,
-                Param::Payload(payload) => arguments.add(Utf8(payload))?,
-                Param::Moment(moment) => arguments.add(Moment(micros(moment)))?,
-                Param::Count(count) => arguments.add(count)?,
-            }
-        }
-        Ok(arguments)
+        Self::parameters(params)
     }
 
     // The second goes on while the first waits for a row.
@@ -282,7 +306,7 @@ impl Dialect for Postgres {
     }
 
     fn patience(&self) -> Option<Duration> {
-        self.0.patience()
+        self.server.patience()
     }
 
     fn failed(error: &sqlx::Error) -> Failed {
@@ -297,7 +321,14 @@ impl Dialect for Postgres {
     }
 
     fn silence(&self, doing: &'static str) -> Error {
-        self.0.silence(doing)
+        self.server.silence(doing)
+    }
+
+    type Near = Option<Arc<NearCache>>;
+
+    fn near(&self) -> &Option<Arc<NearCache>> {
+        self.ear.iter().for_each(Ear::listen);
+        &self.near
     }
 
     /// The lock belongs to a transaction, so that it works behind a PgBouncer too. Between its statements such a
@@ -308,17 +339,31 @@ impl Dialect for Postgres {
     }
 
     fn error(&self, doing: &'static str, error: sqlx::Error) -> Error {
-        let (kind, what) = self.0.failure(&error).unwrap_or_else(|| self.refusal(doing, &error));
+        let (kind, what) = self.server.failure(&error).unwrap_or_else(|| self.refusal(doing, &error));
         Error::new(kind, format!("could not {doing}: {what}")).with_source(error)
     }
 }
 
 impl Postgres {
+    fn parameters(params: &[Param<'_>]) -> Result<PgArguments, BoxDynError> {
+        let mut arguments = PgArguments::default();
+        arguments.reserve(params.len(), 0);
+        for param in params {
+            match *param {
+                Param::Key(text) | Param::Text(text) => arguments.add(text)?,
+                Param::Payload(payload) => arguments.add(Utf8(payload))?,
+                Param::Moment(moment) => arguments.add(Moment(micros(moment)))?,
+                Param::Count(count) => arguments.add(count)?,
+            }
+        }
+        Ok(arguments)
+    }
+
     /// What an error means that the server gave.
     fn refusal(&self, doing: &str, error: &sqlx::Error) -> (ErrorKind, String) {
         use ErrorKind::{Configuration, Contended, Corrupted, NotMigrated, TooLarge, Unavailable, Unrepresentable};
 
-        let place = self.0.place();
+        let place = self.server.place();
         let said = error.as_database_error().map(|e| e.message()).unwrap_or_default();
         // <https://www.postgresql.org/docs/current/errcodes-appendix.html>
         match state(error).as_deref().unwrap_or_default() {

@@ -251,6 +251,12 @@ impl Dialect for Sqlite {
         }
     }
 
+    type Near = ();
+
+    fn near(&self) -> &() {
+        &()
+    }
+
     async fn turn(&self) -> Result<Option<Box<dyn Turn>>> {
         match &*self.source {
             Source::Pools(_) => Ok(Some(Box::new(Alone))),

@@ -14,6 +14,7 @@ use crate::dialect::{Dialect, Failed, Param, Run, Running};
 use crate::group::{Groups, Joined, LARGE};
 use crate::lease::{Connections, Lease};
 use crate::migrate::Migrations;
+use crate::near::Near;
 use crate::wish::Wish;
 
 /// How often a compare-and-swap is tried again when the row that refused it turns out to hold what was expected: it
@@ -360,20 +361,26 @@ fn unknown(doing: &str) -> Error {
 #[async_trait]
 impl<D: Dialect> Store for SqlStore<D> {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        if let Some(stored) = self.dialect.near().get(key) {
+            return Ok(Some(stored));
+        }
         let now = self.clock.now();
         if let Some(found) = self.dialect.glance(key, now) {
             return Ok(found.map(|(payload, expiry)| self.alive(payload, expiry)));
         }
+        let place = self.dialect.near().reserve(key);
         let wish = Wish::Load { key: key.clone(), now };
         let _alone = match self.join(&wish).await? {
-            Joined::Matched(stored) => return Ok(stored),
+            Joined::Matched(stored) => return Ok(D::Near::keep(place, stored)),
             Joined::Unmatched { .. } => return Ok(None),
             Joined::Alone(alone) => alone,
         };
-        self.record(wish.doing(), Side::Read, D::STATEMENTS.load, &wish.params()).await
+        let stored = self.record(wish.doing(), Side::Read, D::STATEMENTS.load, &wish.params()).await?;
+        Ok(D::Near::keep(place, stored))
     }
 
     async fn create(&self, key: &SessionKey, payload: Bytes, expiry: Timestamp) -> Result<Created> {
+        let _changing = self.dialect.near().changing(key);
         let wish = Wish::Create { key: key.clone(), payload: payload.clone(), expiry };
         let ran = self.change(&wish, occupy::<D>, D::STATEMENTS.create).await?;
         let created = match (ran.result, ran.repeated) {
@@ -392,6 +399,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         payload: Bytes,
         expiry: Timestamp,
     ) -> Result<Replaced> {
+        let _changing = self.dialect.near().changing(key);
         let expected = expected(version)?;
         let wish = Wish::Replace { key: key.clone(), expected: expected.clone(), payload: payload.clone(), expiry };
         let first = self.change(&wish, matched::<D>, D::STATEMENTS.replace).await?;
@@ -412,6 +420,7 @@ impl<D: Dialect> Store for SqlStore<D> {
     }
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
+        let _changing = self.dialect.near().changing(key);
         let wish = Wish::Touch { key: key.clone(), expiry, now: self.clock.now() };
         let joined = if self.dialect.writes() { None } else { Some(self.join(&wish).await?) };
         if matches!(joined, Some(Joined::Matched(_))) {
@@ -426,6 +435,7 @@ impl<D: Dialect> Store for SqlStore<D> {
 
     async fn delete(&self, key: &SessionKey, version: Option<&Version>) -> Result<Deleted> {
         const DOING: &str = "delete a session";
+        let _changing = self.dialect.near().changing(key);
         let Some(version) = version else {
             let ran = self.execute(DOING, D::STATEMENTS.delete, &[Param::Key(key.as_str())]).await?;
             return match ran.result {
@@ -454,6 +464,7 @@ impl<D: Dialect> Store for SqlStore<D> {
         expiry: Timestamp,
     ) -> Result<Rotated> {
         const DOING: &str = "rotate a session";
+        let _changing = (self.dialect.near().changing(old), self.dialect.near().changing(new));
         let expected = expected(version)?;
         let params = [
             Param::Text(new.as_str()),

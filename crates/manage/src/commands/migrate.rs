@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::bail;
 use cloakroom::core::settings::EngineName;
 use cloakroom::{Clock, Settings};
-use cloakroom_sql::{Outcome, State};
+use cloakroom_sql::{AnySqlStore, Outcome, State};
 use serde_json::json;
 
-/// What to do instead of migrating.
+/// What to do instead of migrating, or with it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show what would be done, and do nothing
@@ -18,6 +18,13 @@ pub(crate) struct Args {
     /// Print the SQL, and do nothing
     #[arg(long)]
     sql: bool,
+    /// Also install the trigger that PostgreSQL's near cache needs. With --sql: print its SQL alone, for the owner of
+    /// the table
+    #[arg(long)]
+    near_cache: bool,
+    /// Remove that trigger instead. With --sql: print how
+    #[arg(long, conflicts_with = "near_cache")]
+    remove_near_cache: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -32,8 +39,18 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
     }
     // Only a migration makes a database that is not there; looking at the plan does not.
     let database = cloakroom::open_database(&settings, !(args.plan || args.sql), Clock::system()).await?;
+    if args.remove_near_cache {
+        return remove_near_cache(&database, &args).await;
+    }
+    if args.near_cache {
+        // That there is none for this kind of database is told before anything is done.
+        database.near_cache_trigger()?;
+    }
     if args.sql {
-        let sql = database.migration_sql();
+        let sql = match args.near_cache {
+            true => database.near_cache_trigger()?.sql(),
+            false => database.migration_sql(),
+        };
         println!("{}", if args.json { json!({ "sql": sql }).to_string() } else { sql.join("\n") });
         return Ok(ExitCode::SUCCESS);
     }
@@ -51,11 +68,54 @@ pub(crate) async fn run(path: Option<&Path>, args: Args) -> anyhow::Result<ExitC
                 println!("{}.{}: {todo}", step.app, step.name);
             }
         }
+        if args.near_cache {
+            let (state, todo) = match database.near_cache_trigger()?.is_installed().await? {
+                true => ("done", "nothing to do"),
+                false => ("pending", "install the trigger"),
+            };
+            tell_of_near_cache(&args, "state", state, todo);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let (outcome, text) = describe(database.migrate().await?);
     println!("{}", if args.json { json!({ "outcome": outcome }).to_string() } else { text.to_owned() });
+    if args.near_cache {
+        let (outcome, text) = match database.near_cache_trigger()?.install().await? {
+            true => ("installed", "the trigger was installed"),
+            false => ("up_to_date", "nothing to do"),
+        };
+        tell_of_near_cache(&args, "outcome", outcome, text);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn remove_near_cache(database: &AnySqlStore, args: &Args) -> anyhow::Result<ExitCode> {
+    let trigger = database.near_cache_trigger()?;
+    if args.sql {
+        let sql = trigger.removal_sql();
+        println!("{}", if args.json { json!({ "sql": sql }).to_string() } else { sql.join("\n") });
+    } else if args.plan {
+        let (state, todo) = match trigger.is_there().await? {
+            true => ("pending", "remove the trigger"),
+            false => ("done", "nothing to do"),
+        };
+        tell_of_near_cache(args, "state", state, todo);
+    } else {
+        let (outcome, text) = match trigger.remove().await? {
+            true => ("removed", "the trigger was removed"),
+            false => ("up_to_date", "nothing to do"),
+        };
+        tell_of_near_cache(args, "outcome", outcome, text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How the near cache's trigger stands, or what was done to it, for scripts or for people.
+fn tell_of_near_cache(args: &Args, field: &str, word: &str, text: &str) {
+    match args.json {
+        true => println!("{}", json!({ "near_cache": { field: word } })),
+        false => println!("near cache: {text}"),
+    }
 }
 
 /// What is said of an engine that has no table.

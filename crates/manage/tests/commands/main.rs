@@ -338,3 +338,53 @@ async fn nonsense_is_refused() {
     assert!(site.fails(&["revoke"]).contains("required"));
     assert!(site.fails(&["revoke", "abcdefgh", "--user", "7"]).contains("cannot be used with"));
 }
+
+/// `cloakroom migrate` with what PostgreSQL's near cache needs.
+#[tokio::test]
+async fn the_near_caches_trigger() {
+    let Some(server) = shared(Kind::Postgres) else { return };
+    let url = server.database();
+    let site = Site::new("db", |_| vec![("DATABASE_URL", format!("{url}?near_cache_megabytes=1"))]).await;
+    let plan = || site.told(&["migrate", "--near-cache", "--plan"]);
+    assert_eq!(plan(), "sessions.0001_initial: nothing to do\nnear cache: install the trigger\n");
+    let sql = site.told(&["migrate", "--near-cache", "--sql"]);
+    assert!(sql.starts_with("BEGIN;\nCREATE OR REPLACE FUNCTION") && sql.ends_with(";\nCOMMIT;\n"), "{sql}");
+    assert!(!sql.contains("CREATE TABLE"), "{sql}");
+    assert_eq!(
+        site.told(&["migrate", "--near-cache"]),
+        "sessions.0001_initial: nothing to do\nnear cache: the trigger was installed\n"
+    );
+    assert!(plan().ends_with("near cache: nothing to do\n"), "{}", plan());
+    assert_eq!(
+        site.told(&["migrate", "--near-cache", "--json"]),
+        "{\"outcome\":\"up_to_date\"}\n{\"near_cache\":{\"outcome\":\"up_to_date\"}}\n"
+    );
+    // What others print and do has nothing to do with it.
+    assert!(!site.told(&["migrate", "--sql"]).contains("TRIGGER"));
+    site.log_in(7, "x").await;
+    assert_eq!(site.json(&["list"])["sessions"].as_array().unwrap().len(), 1);
+
+    assert!(site.told(&["migrate", "--remove-near-cache", "--sql"]).contains("DROP FUNCTION"));
+    assert_eq!(site.told(&["migrate", "--remove-near-cache", "--plan"]), "near cache: remove the trigger\n");
+    assert_eq!(site.told(&["migrate", "--remove-near-cache"]), "near cache: the trigger was removed\n");
+    assert_eq!(site.told(&["migrate", "--remove-near-cache"]), "near cache: nothing to do\n");
+
+    let site = Site::sqlite().await;
+    for option in ["--near-cache", "--remove-near-cache"] {
+        let told = site.fails(&["migrate", option]);
+        assert!(told.contains("near cache for PostgreSQL only"), "{told}");
+    }
+}
+
+/// What cached_db reads from its database is believed by all who share its cache.
+#[tokio::test]
+async fn a_near_cache_behind_a_cache() {
+    let Some(server) = shared(Kind::Postgres) else { return };
+    let toml = format!(
+        "SECRET_KEY = 'of a test'\nSESSION_ENGINE = 'cached_db'\nDATABASE_URL = '{}?near_cache_megabytes=1'\n",
+        server.database()
+    );
+    let settings = SettingsBuilder::build(Settings::builder().toml(&toml)).unwrap();
+    let error = Sessions::from_settings(settings).await.err().unwrap().to_string();
+    assert!(error.contains("near_cache_megabytes, and SESSION_ENGINE is `cached_db`"), "{error}");
+}

@@ -45,10 +45,16 @@ pub struct ServerOptions {
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) statement_cache: usize,
     pub(crate) zone: Option<TimeZone>,
+    /// In bytes; none if zero.
+    pub(crate) near_cache: usize,
+    pub(crate) near_cache_staleness: Duration,
 }
 
 /// The longest that the server may take for a statement, if nothing else is said.
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a near cache goes by what it heard last, if nothing else is said.
+const STALENESS: Duration = Duration::from_secs(1);
 
 /// A week. Servers count milliseconds in 31 bits.
 const MAX_SECONDS: f64 = 604_800.0;
@@ -73,6 +79,8 @@ impl ServerOptions {
     /// | `acquire_timeout=5` | seconds to wait for a connection, be it for a free one or for a new one, before an operation fails as [`Unavailable`](ErrorKind::Unavailable); `connect_timeout` is another name for it |
     /// | `statement_timeout=5` | seconds that the server gives a statement; a second later we give up the connection too. 0 is no limit. |
     /// | `statement_cache=100` | prepared statements for each connection; 0 for a PgBouncer in transaction mode, together with `statement_timeout=0` |
+    /// | `near_cache_megabytes=64` | PostgreSQL: how much memory the [near cache](Self::near_cache) may take; 0, the default, is none |
+    /// | `near_cache_seconds=1` | how old at most is what it serves |
     /// | `application_name`, `options`, `host`, `port`, `user`, `password`, `dbname` | PostgreSQL: as its own programs understand them |
     ///
     /// Seconds may have fractions. The environment variables and the password file of PostgreSQL's own programs
@@ -111,6 +119,8 @@ impl ServerOptions {
             statement_timeout: Some(STATEMENT_TIMEOUT),
             statement_cache: 100,
             zone: None,
+            near_cache: 0,
+            near_cache_staleness: STALENESS,
         };
         let mut passed_on = Vec::new();
         for (name, raw) in url.parameters() {
@@ -143,10 +153,25 @@ impl ServerOptions {
                 "statement_cache" => {
                     options.statement_cache = value.parse().map_err(|_| bad("100, a number of statements"))?;
                 }
+                "near_cache_megabytes" | "near_cache_seconds" if scheme != "postgres" => {
+                    return Err(no_near_cache(name));
+                }
+                "near_cache_megabytes" => {
+                    let bytes = value.parse::<usize>().ok().and_then(|megabytes| megabytes.checked_mul(1 << 20));
+                    options.near_cache = bytes.ok_or_else(|| bad("64, a whole number, or 0 for none"))?;
+                }
+                "near_cache_seconds" => {
+                    options.near_cache_staleness = seconds()?;
+                    if options.near_cache_staleness.is_zero() {
+                        return Err(bad("1, a number of seconds"));
+                    }
+                }
                 _ if scheme == "postgres" && PASSED_ON.contains(&name) => passed_on.push(format!("{name}={raw}")),
                 _ => {
-                    let own =
-                        if scheme == "mysql" { "socket" } else { "application_name, options, host, port, dbname" };
+                    let own = match scheme {
+                        "mysql" => "socket",
+                        _ => "near_cache_megabytes, near_cache_seconds, application_name, options, host, port, dbname",
+                    };
                     return Err(wrong(format!(
                         "DATABASE_URL has an unknown option {name:?}; known are sslmode, sslrootcert, sslcert, sslkey, \
                          pool, acquire_timeout, statement_timeout, statement_cache, {own}"
@@ -202,6 +227,26 @@ impl ServerOptions {
     #[must_use]
     pub fn time_zone(mut self, zone: Option<TimeZone>) -> Self {
         self.zone = zone;
+        self
+    }
+
+    /// PostgreSQL: keeps sessions that were read in up to so many bytes of this process, and serves them from there until
+    /// the server tells that they changed. Off unless set.
+    ///
+    /// What is served stood in the database no longer than `staleness` ago, even if the connection hangs; while it works,
+    /// no longer than a message takes. What this process changes, it sees at once. A save is a compare-and-swap in the
+    /// database, as ever: it merges with what others have stored. A second is a good staleness: the server is asked at
+    /// least twice in that time, as long as there are requests, by one small statement.
+    ///
+    /// It takes the [trigger](crate::NearCacheTrigger), which `cloakroom migrate --near-cache` installs, one more connection,
+    /// which listens, and a URL that leads to the server itself. Elsewhere it stays empty, with one warning in the log.
+    ///
+    /// It is none for the database behind a [`CachedStore`](cloakroom_core::engine::cached::CachedStore): what is read from
+    /// there goes into a cache that others share, and would be believed for longer.
+    #[must_use]
+    pub fn near_cache(mut self, bytes: usize, staleness: Duration) -> Self {
+        self.near_cache = bytes;
+        self.near_cache_staleness = staleness;
         self
     }
 
@@ -273,6 +318,13 @@ fn place(scheme: &str, rest: &str) -> String {
     if database.is_empty() { format!("{name} on {host}") } else { format!("{name} {database:?} on {host}") }
 }
 
+fn no_near_cache(option: &str) -> Error {
+    wrong(format!(
+        "DATABASE_URL has {option}, and MySQL and MariaDB have no near cache, since they tell nobody what changes: leave it \
+         out, or use PostgreSQL"
+    ))
+}
+
 fn unreadable(scheme: &str) -> Error {
     wrong(format!(
         "DATABASE_URL cannot be read; write {}, and in user, password and database %40 for @, %3A for :, %2F for /, \
@@ -318,6 +370,34 @@ mod tests {
         assert_eq!(options.url, format!("{SCHEME}://h/d"));
         assert_eq!(read("h/d?sslmode=REQUIRED").unwrap().ssl_mode, SslMode::Require);
         assert_eq!(read("h/d?sslmode=require&sslrootcert=x").unwrap().ssl_mode, SslMode::VerifyCa);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn the_near_cache() {
+        let near = |url| read(url).map(|options| (options.near_cache, options.near_cache_staleness));
+        assert_eq!(near("h/d").unwrap().0, 0, "off unless asked for");
+        assert_eq!(near("h/d?near_cache_megabytes=64").unwrap(), (64 << 20, Duration::from_secs(1)));
+        let both = near("h/d?near_cache_megabytes=1&near_cache_seconds=0.5");
+        assert_eq!(both.unwrap(), (1 << 20, Duration::from_millis(500)));
+        for (url, part) in [
+            ("h/d?near_cache_megabytes=many", "near_cache_megabytes=64"),
+            ("h/d?near_cache_megabytes=18446744073709551615", "near_cache_megabytes=64"),
+            ("h/d?near_cache_seconds=0", "near_cache_seconds=1"),
+            ("h/d?near_cache_seconds=x", "number of seconds"),
+        ] {
+            let error = near(url).unwrap_err().to_string();
+            assert!(error.contains(part), "{url}: {error}");
+        }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[test]
+    fn no_near_cache_where_nobody_is_told() {
+        for option in ["near_cache_megabytes=64", "near_cache_seconds=1"] {
+            let error = ServerOptions::from_url(&format!("mysql://h/d?{option}")).unwrap_err();
+            assert!(error.to_string().contains("MySQL and MariaDB have no near cache"), "{error}");
+        }
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl SqliteOptions {
                     let size = value.parse().ok().filter(|size| (1..=1_000).contains(size));
                     options.pool_size = size.ok_or_else(|| bad("4, a number of connections from 1 to 1000"))?;
                 }
+                ("near_cache_megabytes" | "near_cache_seconds", _) => {
+                    return Err(wrong(format!(
+                        "the URL {url:?} has {name}, and SQLite has no near cache, since it tells nobody what changes: \
+                         leave it out, or use PostgreSQL"
+                    )));
+                }
                 _ => {
                     return Err(wrong(format!(
                         "the URL {url:?} has an unknown option {name:?}; known are mode, synchronous, busy_timeout, pool"
@@ -225,6 +231,7 @@ mod tests {
             ("sqlite:a?busy_timeout=NaN", "busy_timeout=5"),
             ("sqlite:a?synchronous=maybe", "full, normal or off"),
             ("sqlite:a?timeout=3", "known are mode"),
+            ("sqlite:a?near_cache_megabytes=64", "SQLite has no near cache"),
         ] {
             let error = SqliteOptions::from_url(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);

@@ -10,6 +10,8 @@ mod locks;
 mod mariadb;
 mod migrations;
 #[cfg(feature = "postgres")]
+mod near;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
 mod round_trips;
