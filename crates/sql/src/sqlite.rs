@@ -70,8 +70,9 @@ impl SqlStore<Sqlite> {
     /// that is mended. Whether the table exists is not looked at either; see [`migrations`](Self::migrations).
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if the file does not exist (and is not to be created) or is no file, and
-    /// [`ErrorKind::Unavailable`] if it is not an SQLite database. Both name it.
+    /// [`ErrorKind::Configuration`](cloakroom_core::ErrorKind::Configuration) if the file does not exist (and is not to be
+    /// created) or is no file, and [`ErrorKind::Unavailable`](cloakroom_core::ErrorKind::Unavailable) if it is not an SQLite
+    /// database. Both name it.
     pub async fn open(options: SqliteOptions, clock: Clock) -> Result<Self> {
         let zone = options.zone.clone();
         let source = match &options.path {
