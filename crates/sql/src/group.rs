@@ -114,12 +114,6 @@ impl<D: Dialect> fmt::Debug for Groups<D> {
 }
 
 impl<D: Dialect> Group<D> {
-    /// Whether one still waited, and does no longer.
-    fn withdraw(&mut self, number: u64) -> bool {
-        let place = self.waiting.iter().position(|waiting| waiting.number == number);
-        place.is_some_and(|place| self.waiting.remove(place).is_some())
-    }
-
     fn new() -> Self {
         Self {
             taken: 0,
@@ -130,6 +124,12 @@ impl<D: Dialect> Group<D> {
             expected: None,
             number: 0,
         }
+    }
+
+    /// Whether one still waited, and does no longer.
+    fn withdraw(&mut self, number: u64) -> bool {
+        let place = self.waiting.iter().position(|waiting| waiting.number == number);
+        place.is_some_and(|place| self.waiting.remove(place).is_some())
     }
 
     fn push(&mut self, waiting: Waiting<D>) {

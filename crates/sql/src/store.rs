@@ -27,9 +27,9 @@ const UNDONE_TRIES: usize = 3;
 /// Sessions in the table `django_session` of a database.
 ///
 /// Each operation is one statement, hence one round trip; only a `replace`, a `rotate` or a guarded `delete` that was
-/// refused reads the row once more, to say what stands there. Those that wait at the same moment go together (SQLite,
-/// PostgreSQL): one statement for many, an outcome for each. The version of a record is its stored text, since Django's table
-/// has no other: a save that finds another text than it loaded changes nothing.
+/// refused reads the row once more, to say what stands there. Those that wait at the same moment go together, in one
+/// statement (PostgreSQL) or transaction (SQLite), with an outcome for each. The version of a record is its stored text, since
+/// Django's table has no other: a save that finds another text than it loaded changes nothing.
 ///
 /// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.
 ///
@@ -226,7 +226,7 @@ impl<D: Dialect> SqlStore<D> {
             Joined::Unmatched { repeated } => return Ok(Ran { result: 0, repeated }),
             Joined::Alone(alone) => alone,
         };
-        let ran = self.alter(wish.doing(), way, sql, &wish.params()).await?;
+        let ran = self.run(wish.doing(), Side::Write, way, sql, &wish.params()).await?;
         Ok(Ran { result: ran.result, repeated: ran.repeated || alone.repeated })
     }
 

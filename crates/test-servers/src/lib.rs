@@ -34,6 +34,7 @@ mod process;
 mod programs;
 mod run;
 mod statements;
+mod warnings;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -47,6 +48,7 @@ use tempfile::TempDir;
 pub use django::Django;
 use process::{Process, Watcher};
 pub use statements::statements;
+pub use warnings::Warnings;
 
 /// The user that tests log in as, where a server has users.
 pub const USER: &str = "cloakroom";

@@ -1,13 +1,12 @@
 //! The near cache: what it saves, and what it must not serve.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cloakroom_core::store::{Deleted, Replaced, Rotated, Store};
 use cloakroom_core::{Clock, SessionKey, Timestamp};
 use cloakroom_redis::RedisStore;
-use cloakroom_test_servers::{Kind, Options, require_or_skip};
+use cloakroom_test_servers::{Kind, Options, Warnings, require_or_skip};
 
 use crate::faults::{Break, Proxy};
 use crate::round_trips::commands;
@@ -343,29 +342,6 @@ async fn an_answer_that_was_overtaken_is_not_kept() {
     assert_eq!(payload(&near, &key).await.as_deref(), Some("two"));
 }
 
-/// Counts the warnings about the near cache.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN && metadata.target().starts_with("cloakroom_redis::tracking")
-    }
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// Servers that do not tell what changes, or not to everybody.
 #[tokio::test]
 async fn without_tracking_it_works_as_without_the_cache() {
@@ -382,7 +358,7 @@ async fn without_tracking_it_works_as_without_the_cache() {
         urls.push((format!("redis://{user}:p@{address}"), format!("redis://:all@{address}")));
     }
     for (url, watch) in urls {
-        let warnings = Warnings::default();
+        let warnings = Warnings::of("cloakroom_redis::tracking");
         let _listening = tracing::subscriber::set_default(warnings.clone());
         let mut wire = Wire::to(&watch).await;
         let (near, key) = (near(&url), key());
@@ -398,7 +374,7 @@ async fn without_tracking_it_works_as_without_the_cache() {
         assert!(matches!(replaced, Replaced::Conflict(_)), "{url}: {replaced:?}");
         let _: i64 = wire.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
         assert_eq!(payload(&near, &key).await.as_deref(), Some("two"), "{url}");
-        assert_eq!(warnings.0.load(Ordering::SeqCst), 1, "{url}");
+        assert_eq!(warnings.count(), 1, "{url}");
     }
     // A wrong password is told as ever.
     let error = near(&format!("redis://a:wrong@{address}")).ping().await.expect_err("a wrong password");

@@ -17,6 +17,7 @@ use crate::crowd::Crowd;
 
 /// How many changes one transaction makes at most.
 const MOST: usize = 256;
+
 /// For the number of rows that a change matched, none if it would have given a row a key that is taken.
 type Outcome = Result<u64, Arc<rusqlite::Error>>;
 

@@ -5,14 +5,13 @@ mod conformance;
 mod trigger;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cloakroom_core::peek::Peek;
 use cloakroom_core::store::{Deleted, Replaced, Rotated, Store, Touched};
 use cloakroom_core::{Clock, ErrorKind, KeySource, SessionKey, Timestamp};
 use cloakroom_sql::{PostgresStore, ServerOptions};
-use cloakroom_test_servers::{Kind, Server, require_or_skip, shared};
+use cloakroom_test_servers::{Kind, Server, Warnings, require_or_skip, shared};
 
 use crate::common::{LATER, bytes, clock, server_options};
 use crate::{block_on, create, payload};
@@ -48,11 +47,28 @@ async fn near_within(url: &str, staleness: Duration) -> PostgresStore {
     PostgresStore::open(options(url).near_cache(MIB, staleness), clock()).await.unwrap()
 }
 
+/// Waits for what has to be so some time.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Loads until a condition holds, which it has to some time.
 async fn until(store: &PostgresStore, key: &SessionKey, what: &str, holds: impl Fn(Option<&str>) -> bool) {
-    let start = Instant::now();
-    while !holds(payload(store, key).await.as_deref()) {
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
+    eventually(what, async || holds(payload(store, key).await.as_deref())).await;
+}
+
+/// Asks until a change is seen, which nobody may miss who asks for the session later than that after it.
+async fn seen_within(staleness: Duration, changed: Instant, change: &str, mut seen: impl AsyncFnMut() -> bool) {
+    loop {
+        let asked = changed.elapsed();
+        if seen().await {
+            break;
+        }
+        assert!(asked <= staleness, "served {asked:?} after {change}");
     }
 }
 
@@ -74,14 +90,11 @@ impl Site {
 
     /// Has a session held in the near cache.
     async fn hold(&self, key: &SessionKey) {
-        let start = Instant::now();
-        loop {
+        eventually("it is held", async || {
             assert!(self.near.load(key).await.unwrap().is_some(), "it stands");
-            if self.is_held(key).await {
-                return;
-            }
-            assert!(start.elapsed() < PATIENCE, "it is never held");
-        }
+            self.is_held(key).await
+        })
+        .await;
     }
 
     /// Whether a session is served, and nobody is asked for it.
@@ -89,6 +102,15 @@ impl Site {
         self.between.requests();
         let found = self.near.load(key).await.unwrap();
         found.is_some() && !self.between.requests().iter().any(|request| request.contains(key.as_str()))
+    }
+
+    /// Waits for the one warning that the near cache is off, without which nothing is held either.
+    async fn is_off(&self, key: &SessionKey, warnings: &Warnings) {
+        eventually("a warning", async || {
+            assert!(!self.is_held(key).await);
+            warnings.count() > 0
+        })
+        .await;
     }
 
     /// A new session, held.
@@ -140,10 +162,7 @@ fn what_other_stores_do_is_seen() {
 
         site.hold(&key).await;
         assert_eq!(there.touch(&key, later).await.unwrap(), Touched::Touched);
-        let start = Instant::now();
-        while near.load(&key).await.unwrap().unwrap().expiry != later {
-            assert!(start.elapsed() < PATIENCE, "the new end is not heard of");
-        }
+        eventually("the new end", async || near.load(&key).await.unwrap().unwrap().expiry == later).await;
 
         site.hold(&key).await;
         let rotated = there.rotate(&key, &version, &other, bytes("three"), LATER).await.unwrap();
@@ -205,11 +224,7 @@ fn what_matters_to_nobody_is_not_told() {
         // What ended just now may live on by another clock.
         server.sql(&site.url, &sql.replace("3 minutes", "1 minute"));
         server.sql(&site.url, &format!("DELETE FROM django_session WHERE session_key = '{}'", fresh.as_str()));
-        let start = Instant::now();
-        while site.is_held(&key).await {
-            assert!(start.elapsed() < PATIENCE, "the deletion is not told");
-            tokio::task::yield_now().await;
-        }
+        eventually("the deletion", async || !site.is_held(&key).await).await;
     });
 }
 
@@ -277,13 +292,7 @@ fn a_silent_connection_is_not_believed_for_long() {
         site.between.hold_back(true);
         let silent = Instant::now();
         site.there.delete(&key, None).await.unwrap();
-        loop {
-            let asked = silent.elapsed();
-            if site.near.load(&key).await.unwrap().is_none() {
-                break;
-            }
-            assert!(asked <= staleness, "served {asked:?} after the sign-out");
-        }
+        seen_within(staleness, silent, "the sign-out", async || site.near.load(&key).await.unwrap().is_none()).await;
         // It is given up, and a new one takes its place.
         site.between.hold_back(false);
         site.held("signed in again").await;
@@ -342,15 +351,11 @@ fn a_connection_that_the_server_ends() {
             // The one transaction cuts it, the next one changes what is not told any more.
             server.sql(&site.url, &format!("SELECT pg_terminate_backend(pid) {LISTENING}"));
             server.sql(&site.url, &format!("UPDATE django_session SET session_data = '{round}'"));
-            let changed = Instant::now();
-            let new = round.to_string();
-            loop {
-                let asked = changed.elapsed();
-                if payload(&*site.near, &key).await.as_deref() == Some(&new) {
-                    break;
-                }
-                assert!(asked <= staleness, "served {asked:?} after the change");
-            }
+            let (changed, new) = (Instant::now(), round.to_string());
+            seen_within(staleness, changed, "the change", async || {
+                payload(&*site.near, &key).await.as_deref() == Some(&new)
+            })
+            .await;
             assert_eq!(payload(&*site.near, &key).await.as_deref(), Some(&*new), "nothing old comes back");
         }
         site.hold(&key).await;
@@ -416,10 +421,7 @@ fn the_listening_connection_ends_with_its_store() {
         site.held("one").await;
         assert_eq!(count(), "1");
         drop(site.near);
-        let start = Instant::now();
-        while count() != "0" {
-            assert!(start.elapsed() < PATIENCE, "it is still there");
-        }
+        eventually("its end", async || count() == "0").await;
     });
 }
 
@@ -440,11 +442,11 @@ fn runtimes_that_come_and_go() {
             };
             let key = key();
             create(&near, &key, "one").await;
-            let start = Instant::now();
-            while server.sql(&url, &format!("SELECT COUNT(*) {LISTENING}")).trim() != "1" {
+            eventually("somebody who listens", async || {
                 payload(&near, &key).await;
-                assert!(start.elapsed() < PATIENCE, "nobody listens");
-            }
+                server.sql(&url, &format!("SELECT COUNT(*) {LISTENING}")).trim() == "1"
+            })
+            .await;
             server.sql(&url, "DELETE FROM django_session");
             until(&near, &key, "the sign-out", |found| found.is_none()).await;
             kept = Some((url, near));
@@ -452,51 +454,22 @@ fn runtimes_that_come_and_go() {
     }
 }
 
-/// Counts the warnings about the near cache.
-#[derive(Clone, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Warnings {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN && metadata.target() == "cloakroom_sql::postgres::listener"
-    }
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
+/// The warnings about the near cache.
+fn warnings() -> Warnings {
+    Warnings::of("cloakroom_sql::postgres::listener")
 }
 
 /// A pooler that lends its connections for single transactions.
 #[tokio::test]
 async fn behind_a_pooler_nothing_is_served() {
     let Some(server) = shared(Kind::Postgres) else { return };
-    let warnings = Warnings::default();
+    let warnings = warnings();
     let _listening = tracing::subscriber::set_default(warnings.clone());
     let site = Site::new(server, Duration::from_secs(1)).await;
     site.between.pool_transactions();
     let key = key();
     create(&site.there, &key, "one").await;
-    let start = Instant::now();
-    while warnings.count() == 0 {
-        assert!(!site.is_held(&key).await);
-        assert!(start.elapsed() < PATIENCE, "no warning");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    site.is_off(&key, &warnings).await;
     assert!(!site.is_held(&key).await);
     assert_eq!(warnings.count(), 1);
 }
@@ -505,7 +478,7 @@ async fn behind_a_pooler_nothing_is_served() {
 #[tokio::test]
 async fn a_clock_that_is_behind_the_servers() {
     let Some(server) = shared(Kind::Postgres) else { return };
-    let warnings = Warnings::default();
+    let warnings = warnings();
     let _listening = tracing::subscriber::set_default(warnings.clone());
     let url = prepared(server).await;
     let between = Between::new(server.port()).await;
@@ -516,12 +489,7 @@ async fn a_clock_that_is_behind_the_servers() {
     let site = Site { url, between, near, there };
     let key = key();
     create(&site.there, &key, "one").await;
-    let start = Instant::now();
-    while warnings.count() == 0 {
-        assert!(!site.is_held(&key).await);
-        assert!(start.elapsed() < PATIENCE, "no warning");
-        tokio::task::yield_now().await;
-    }
+    site.is_off(&key, &warnings).await;
     clock.set(Clock::system().now());
     site.hold(&key).await;
     assert_eq!(warnings.count(), 1);

@@ -7,7 +7,7 @@ use cloakroom_core::store::{Rotated, Store};
 use cloakroom_sql::PostgresStore;
 use cloakroom_test_servers::{Kind, shared};
 
-use super::{PATIENCE, SELDOM, Site, Warnings, key, options};
+use super::{SELDOM, Site, key, options, seen_within, until, warnings};
 use crate::common::{LATER, bytes, clock};
 use crate::{block_on, create, open, payload, refused};
 
@@ -85,7 +85,7 @@ fn odd_rows_are_changed_as_ever() {
         server.sql(&site.url, "DELETE FROM django_session WHERE length(session_key) < 10");
         let told = site.held("told").await;
         server.sql(&site.url, &format!("DELETE FROM django_session WHERE session_key = '{}'", told.as_str()));
-        super::until(&site.near, &told, "the sign-out", |found| found.is_none()).await;
+        until(&site.near, &told, "the sign-out", |found| found.is_none()).await;
         assert!(site.is_held(&key).await);
     });
 }
@@ -93,19 +93,14 @@ fn odd_rows_are_changed_as_ever() {
 #[tokio::test]
 async fn without_it_the_near_cache_is_off() {
     let Some(server) = shared(Kind::Postgres) else { return };
-    let warnings = Warnings::default();
+    let warnings = warnings();
     let _listening = tracing::subscriber::set_default(warnings.clone());
     let site = Site::new(server, Duration::from_secs(1)).await;
     let trigger = site.there.near_cache_trigger();
     trigger.remove().await.unwrap();
     let key = key();
     create(&site.there, &key, "one").await;
-    let start = Instant::now();
-    while warnings.count() == 0 {
-        assert!(!site.is_held(&key).await);
-        assert!(start.elapsed() < PATIENCE, "no warning");
-        tokio::task::yield_now().await;
-    }
+    site.is_off(&key, &warnings).await;
     for _ in 0..10 {
         assert!(!site.is_held(&key).await);
     }
@@ -138,7 +133,7 @@ fn a_table_in_partitions() {
             let version = site.there.load(&key).await.unwrap().unwrap().version;
             let rotated = site.there.rotate(&key, &version, &new, bytes("two"), LATER).await.unwrap();
             assert!(matches!(rotated, Rotated::Rotated(_)), "{rotated:?}");
-            super::until(&site.near, &key, "the rotation", |found| found.is_none()).await;
+            until(&site.near, &key, "the rotation", |found| found.is_none()).await;
         }
         for sql in [
             "UPDATE django_session SET session_data = 'three'",
@@ -147,7 +142,7 @@ fn a_table_in_partitions() {
         ] {
             let key = site.held("one").await;
             server.sql(&site.url, sql);
-            super::until(&site.near, &key, sql, |found| found != Some("one")).await;
+            until(&site.near, &key, sql, |found| found != Some("one")).await;
         }
     });
 }
@@ -173,14 +168,8 @@ fn switched_off_under_way() {
                 &site.url,
                 &format!("BEGIN; ALTER TABLE django_session {before}; DELETE FROM django_session; {after} COMMIT"),
             );
-            let changed = Instant::now();
-            loop {
-                let asked = changed.elapsed();
-                if payload(&*site.near, &key).await.is_none() {
-                    break;
-                }
-                assert!(asked <= staleness, "served {asked:?} after the sign-out");
-            }
+            seen_within(staleness, Instant::now(), "the sign-out", async || payload(&*site.near, &key).await.is_none())
+                .await;
         }
     });
 }
