@@ -16,10 +16,17 @@ use crate::gather::Gathering;
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) multiplexed: MultiplexedConnection,
-    _driver: Option<Arc<Driver>>,
+    driver: Arc<Driver>,
 }
 
-/// The task that writes and reads.
+impl Connection {
+    /// Whether it can be of no use any more, as after the end of the runtime that it was made in.
+    pub(crate) fn is_over(&self) -> bool {
+        self.driver.0.is_finished()
+    }
+}
+
+/// The task that writes and reads. With TLS that one is the driver's own, and this a task that only ends with the runtime.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -43,7 +50,8 @@ pub(crate) async fn dial(
             // is no matter.
             _ => {
                 let multiplexed = client.get_multiplexed_async_connection_with_config(config).await?;
-                Ok(Connection { multiplexed, _driver: None })
+                let driver = Driver(tokio::spawn(std::future::pending::<()>()).abort_handle());
+                Ok(Connection { multiplexed, driver: Arc::new(driver) })
             }
         }
     };
@@ -59,7 +67,7 @@ where
     let (multiplexed, driver) =
         MultiplexedConnection::new_with_config(login, Gathering::new(socket), config.clone()).await?;
     let driver = Driver(tokio::spawn(driver).abort_handle());
-    Ok(Connection { multiplexed, _driver: Some(Arc::new(driver)) })
+    Ok(Connection { multiplexed, driver: Arc::new(driver) })
 }
 
 /// The first of the host's addresses that answers.

@@ -1,4 +1,4 @@
-//! The one connection that all requests share, and its renewal.
+//! The one connection that all requests of a runtime share, and its renewal.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -7,6 +7,7 @@ use cloakroom_core::near::Moment;
 use cloakroom_core::{Error, Result};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::runtime::{self, Handle};
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
@@ -17,6 +18,9 @@ use crate::sentinel::Sentinels;
 use crate::tracking::Tracking;
 
 /// A connection to one server, made when it is first needed, and made anew after it broke.
+///
+/// Each runtime has its own: the task that drives a connection ends with the runtime it was made in, and on a site
+/// whose threads each have a runtime (actix-web) no request waits for another thread.
 pub(crate) struct Link {
     route: Route,
     config: AsyncConnectionConfig,
@@ -24,7 +28,7 @@ pub(crate) struct Link {
     address: String,
     connect_timeout: Duration,
     response_timeout: Duration,
-    current: RwLock<Option<Line>>,
+    lines: RwLock<Vec<Line>>,
     /// Held by whoever connects, so that a crowd makes one connection.
     connecting: Mutex<u64>,
 }
@@ -40,6 +44,8 @@ pub(crate) enum Route {
 #[derive(Clone)]
 struct Line {
     number: u64,
+    /// Whose it is; everybody's if there is a near cache, which knows what it hears on one connection.
+    runtime: Option<runtime::Id>,
     connection: Connection,
 }
 
@@ -106,7 +112,7 @@ impl Link {
             address: options.address(),
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
-            current: RwLock::new(None),
+            lines: RwLock::default(),
             connecting: Mutex::new(0),
         })
     }
@@ -185,8 +191,11 @@ impl Link {
             .open(number)
             .await
             .inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
-        let line = Line { number, connection };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+        let line = Line { number, runtime: self.runtime(), connection };
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        // Those of runtimes that are no more.
+        lines.retain(|line| !line.connection.is_over());
+        lines.push(line.clone());
         debug!(address = self.address, number = line.number, "connected to Redis");
         Ok(line)
     }
@@ -201,15 +210,22 @@ impl Link {
         self.route.connect(&self.config, self).await
     }
 
-    fn present(&self) -> Option<Line> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whose connection the present task is to use.
+    fn runtime(&self) -> Option<runtime::Id> {
+        self.tracking.is_none().then(|| Handle::current().id())
     }
 
-    /// Gives up a connection, unless another one is in its place already.
+    fn present(&self) -> Option<Line> {
+        let runtime = self.runtime();
+        let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find(|line| line.runtime == runtime).cloned()
+    }
+
+    /// Gives up a connection, unless that was done already.
     fn give_up(&self, number: u64) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|line| line.number == number) {
-            *current = None;
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = lines.iter().position(|line| line.number == number) {
+            lines.swap_remove(place);
             if let Some(tracking) = &self.tracking {
                 tracking.near.give_up(number);
             }

@@ -5,6 +5,7 @@ mod faults;
 mod fullness;
 mod near;
 mod round_trips;
+mod runtimes;
 mod sentinel;
 mod ways_in;
 
