@@ -41,7 +41,7 @@ struct Table {
 }
 
 /// One bit of 64 for a key.
-fn mark(key: &[u8]) -> u64 {
+pub(crate) fn mark(key: &[u8]) -> u64 {
     let (first, last) = (key.first().copied().unwrap_or(0), key.last().copied().unwrap_or(0));
     1 << ((usize::from(first) + 5 * usize::from(last) + 11 * key.len()) % 64)
 }
@@ -261,10 +261,10 @@ impl Values {
     }
 
     /// Puts a dictionary together: the places of its keys in `source`, and its values.
-    pub(crate) fn from_spans(source: String, spans: Vec<(Range<usize>, Text)>) -> Self {
+    pub(crate) fn from_spans(source: Vec<u8>, spans: Vec<(Range<usize>, Text)>) -> Self {
         let source = Bytes::from(source);
         let mut gatherer = Gatherer::new(&source, spans.len());
-        spans.into_iter().for_each(|(key, value)| gatherer.push_any(key, false, value));
+        spans.into_iter().for_each(|(key, value)| gatherer.push_any(key, true, value));
         let Gatherer { entries, marks, .. } = gatherer;
         Self(Some(Arc::new(Table { source, entries, marks })))
     }
@@ -480,6 +480,12 @@ impl Values {
     pub fn iter_escaped(&self) -> impl Iterator<Item = (&str, &str)> {
         let source = self.source();
         self.entries().iter().map(move |entry| (entry.key.get(source), entry.value.get(source)))
+    }
+
+    /// As [`iter_escaped`](Self::iter_escaped) without looking at the bytes.
+    pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let source = self.source();
+        self.entries().iter().map(move |entry| (entry.key.bytes(source), entry.value.bytes(source)))
     }
 
     fn position(&self, key: &str) -> Option<usize> {

@@ -107,7 +107,7 @@ impl<'de> Reader<'de> {
         let end = match self.text.as_bytes() {
             // The text is this one value and nothing else, so that it need not be looked at again.
             [.., b'!'..=u8::MAX] if self.at == 0 && !matches!(first, b'[' | b'{') => self.text.len(),
-            _ => scan::value_end(self.text, self.at).map_err(|_| Mismatch::malformed())?,
+            _ => scan::value_end(self.text.as_bytes(), self.at).map_err(|_| Mismatch::malformed())?,
         };
         let raw = &self.text[self.at..end];
         self.at = end;

@@ -36,8 +36,8 @@ pub(crate) fn validate_number(text: &str) -> bool {
 }
 
 /// Where a value ends that starts at `start` in valid text.
-pub(crate) fn value_end(text: &str, start: usize) -> Result<usize, Fault> {
-    let mut scanner = Scanner::new(text.as_bytes(), start);
+pub(crate) fn value_end(text: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut scanner = Scanner::new(text, start);
     match scanner.value() {
         Ok(()) => Ok(scanner.at),
         Err(Faulty) => Err(scanner.fault),

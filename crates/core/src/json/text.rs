@@ -13,10 +13,15 @@ const fn plain(byte: u8) -> bool {
 
 /// Whether [`escape`] would change the text.
 pub(crate) fn needs_escape(text: &str) -> bool {
-    let (words, rest) = text.as_bytes().as_chunks();
+    !all_plain(text.as_bytes())
+}
+
+/// Whether Python writes every byte as it is.
+fn all_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
     let mut last = [b' '; 8];
     last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).any(|word| special_bytes(u64::from_le_bytes(*word)) != 0)
+    words.iter().chain([&last]).all(|word| special_bytes(u64::from_le_bytes(*word)) == 0)
 }
 
 /// Appends the text as Python writes it between quotation marks.
@@ -120,15 +125,20 @@ fn wtf8_parts(mut bytes: &[u8], mut part: impl FnMut(Result<&str, u16>)) -> bool
 
 /// Whether the bytes are Python's text in UTF-8, with halves of surrogate pairs perhaps.
 pub(crate) fn is_wtf8(bytes: &[u8]) -> bool {
-    wtf8_parts(bytes, |_| {})
+    all_plain(bytes) || wtf8_parts(bytes, |_| {})
 }
 
 /// As [`escape`] for text that [`is_wtf8`] accepted.
-pub(crate) fn escape_wtf8(out: &mut String, bytes: &[u8]) {
+pub(crate) fn escape_wtf8(out: &mut Vec<u8>, bytes: &[u8]) {
+    if all_plain(bytes) {
+        return out.extend_from_slice(bytes);
+    }
+    let mut escaped = String::with_capacity(bytes.len() + 16);
     wtf8_parts(bytes, |part| match part {
-        Ok(text) => escape(out, text),
-        Err(unit) => escape_unit(out, unit),
+        Ok(text) => escape(&mut escaped, text),
+        Err(unit) => escape_unit(&mut escaped, unit),
     });
+    out.extend_from_slice(escaped.as_bytes());
 }
 
 /// Valid text between quotation marks with the escapes that Python would have chosen: one spelling for each key.

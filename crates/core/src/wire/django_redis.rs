@@ -56,7 +56,7 @@ fn push_spaced(out: &mut Vec<u8>, raw: &str) {
     while at < bytes.len() {
         match bytes[at] {
             b'"' => {
-                let end = json::value_end(raw, at).unwrap_or(bytes.len());
+                let end = json::value_end(bytes, at).unwrap_or(bytes.len());
                 out.extend_from_slice(&bytes[at..end]);
                 at = end;
                 continue;

@@ -1,12 +1,11 @@
 //! Writes what a pickle made as the JSON texts of a session's items.
 
-use std::fmt::Write;
-
 use super::MAX_EXPANDED;
 use super::objects::{Container, Item, Objects, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{self, MAX_DEPTH};
 use crate::values::{Text, Values};
+use crate::wire::digits::Digits;
 
 /// The dictionary that a pickle is.
 pub(super) fn values(objects: &Objects<'_>) -> Result<Values> {
@@ -16,7 +15,7 @@ pub(super) fn values(objects: &Objects<'_>) -> Result<Values> {
     };
     let Container::Dict(entries) = entries else { return Err(no_dictionary(objects)) };
     let limit = objects.input.len().saturating_mul(16).saturating_add(4 << 20).min(MAX_EXPANDED);
-    let out = String::with_capacity(objects.input.len());
+    let out = Vec::with_capacity(objects.input.len());
     let mut emitter = Emitter { objects, out, discarded: 0, limit, open: Vec::new() };
     let mut items = Vec::with_capacity(entries.len());
     let mut nameless = 0;
@@ -32,7 +31,7 @@ pub(super) fn values(objects: &Objects<'_>) -> Result<Values> {
             let name = objects.type_name(*key);
             nameless += 1;
             let number = if nameless > 1 { format!(" {nameless}") } else { String::new() };
-            json::escape(&mut emitter.out, &format!("<{name}{number}>"));
+            json::escape_wtf8(&mut emitter.out, format!("<{name}{number}>").as_bytes());
         }
         let middle = emitter.out.len();
         let value = match emitter.value(*value) {
@@ -70,7 +69,8 @@ enum Halt {
 
 struct Emitter<'o> {
     objects: &'o Objects<'o>,
-    out: String,
+    /// ASCII.
+    out: Vec<u8>,
     /// Counts what was written and taken back, so that the work is bounded too.
     discarded: usize,
     limit: usize,
@@ -94,8 +94,8 @@ impl Emitter<'_> {
             *written += 1;
             let container = self.objects.container(*at);
             let (entry, close) = match container {
-                Container::List(items) | Container::Tuple(items) => (items.get(index).map(|item| (None, *item)), ']'),
-                Container::Dict(items) => (items.get(index).map(|(key, item)| (Some(*key), *item)), '}'),
+                Container::List(items) | Container::Tuple(items) => (items.get(index).map(|item| (None, *item)), b']'),
+                Container::Dict(items) => (items.get(index).map(|(key, item)| (Some(*key), *item)), b'}'),
             };
             let Some((key, item)) = entry else {
                 self.out.push(close);
@@ -103,12 +103,12 @@ impl Emitter<'_> {
                 continue;
             };
             if index > 0 {
-                self.out.push(',');
+                self.out.push(b',');
             }
             if let Some(key) = key {
-                self.out.push('"');
+                self.out.push(b'"');
                 self.key(key)?;
-                self.out.push_str("\":");
+                self.out.extend_from_slice(b"\":");
             }
             self.start(item)?;
         }
@@ -122,16 +122,16 @@ impl Emitter<'_> {
         }
         match item {
             Item::Text(span) => {
-                self.out.push('"');
+                self.out.push(b'"');
                 self.text(span)?;
-                self.out.push('"');
+                self.out.push(b'"');
             }
             Item::Container(at) => {
                 if self.open.len() == MAX_DEPTH {
                     let name = self.objects.type_name(item);
                     return Err(Halt::Opaque(format!("{name} nested too deeply, or in itself")));
                 }
-                self.out.push(if let Container::Dict(_) = self.objects.container(at) { '{' } else { '[' });
+                self.out.push(if let Container::Dict(_) = self.objects.container(at) { b'{' } else { b'[' });
                 self.open.push((at, 0));
             }
             Item::Foreign(_) => return Err(Halt::Opaque(self.objects.type_name(item).into_owned())),
@@ -142,15 +142,19 @@ impl Emitter<'_> {
 
     fn scalar(&mut self, item: Item) {
         match item {
-            Item::None => self.out.push_str("null"),
-            Item::Bool(true) => self.out.push_str("true"),
-            Item::Bool(false) => self.out.push_str("false"),
+            Item::None => self.out.extend_from_slice(b"null"),
+            Item::Bool(true) => self.out.extend_from_slice(b"true"),
+            Item::Bool(false) => self.out.extend_from_slice(b"false"),
             Item::Int(value) => {
-                // Writing to a String cannot fail.
-                let _ = write!(self.out, "{value}");
+                let digits = Digits::new::<10>(value < 0, value.unsigned_abs().into());
+                self.out.extend_from_slice(digits.as_bytes());
             }
-            Item::Long(span) => self.out.extend(self.objects.bytes(span).iter().map(|digit| char::from(*digit))),
-            Item::Float(value) => json::write_float(&mut self.out, value),
+            Item::Long(span) => self.out.extend_from_slice(self.objects.bytes(span)),
+            Item::Float(value) => {
+                let mut text = String::new();
+                json::write_float(&mut text, value);
+                self.out.extend_from_slice(text.as_bytes());
+            }
             Item::Text(_) | Item::Container(_) | Item::Foreign(_) => unreachable!("not a scalar"),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Protocol, decimal};
 use crate::json;
-use crate::values::Values;
+use crate::values::{Values, mark};
 
 /// Python writes the elements of containers in groups of so many.
 const BATCH: usize = 1_000;
@@ -23,13 +23,13 @@ pub(super) fn pickle(values: &Values, protocol: Protocol) -> Vec<u8> {
         frame: None,
         framing: false,
         remembered: 0,
-        texts: HashMap::with_capacity(2 * values.len() + 8),
+        texts: Texts { marks: 0, few: Vec::with_capacity(FEW), others: HashMap::new() },
         open: Vec::new(),
     };
     pickler.out.extend([0x80, protocol as u8]);
     pickler.framing = protocol >= Protocol::V4;
     pickler.start_container(true, values.is_empty(), values.len() == 1);
-    for (key, value) in values.iter_escaped() {
+    for (key, value) in values.iter_bytes() {
         pickler.text(key);
         pickler.value(value);
         pickler.finish_element(true);
@@ -48,9 +48,38 @@ struct Pickler<'a> {
     framing: bool,
     /// How many objects have an index by which they can be referred to again.
     remembered: u32,
-    /// The indices of texts, as they stand in JSON.
-    texts: HashMap<&'a str, u32>,
+    texts: Texts<'a>,
     open: Vec<Open>,
+}
+
+/// So many texts are looked through sooner than a table is asked.
+const FEW: usize = 32;
+
+/// The indices of the texts that were written, as they stand in JSON.
+struct Texts<'a> {
+    /// The [`mark`] of each: nearly every one that is new has another mark than all that are there.
+    marks: u64,
+    few: Vec<(&'a [u8], u32)>,
+    others: HashMap<&'a [u8], u32>,
+}
+
+impl<'a> Texts<'a> {
+    fn index(&self, text: &[u8]) -> Option<u32> {
+        if self.marks & mark(text) == 0 {
+            return None;
+        }
+        let found = self.few.iter().find(|(known, _)| *known == text).map(|(_, index)| *index);
+        found.or_else(|| if self.others.is_empty() { None } else { self.others.get(text).copied() })
+    }
+
+    fn insert(&mut self, text: &'a [u8], index: u32) {
+        self.marks |= mark(text);
+        if self.few.len() < FEW {
+            self.few.push((text, index));
+        } else {
+            self.others.insert(text, index);
+        }
+    }
 }
 
 /// A container that is being written.
@@ -68,11 +97,10 @@ enum Elements {
 
 impl<'a> Pickler<'a> {
     /// Writes a valid JSON text.
-    fn value(&mut self, raw: &'a str) {
-        let bytes = raw.as_bytes();
+    fn value(&mut self, bytes: &'a [u8]) {
         let depth = self.open.len();
         // Python writes a container of one element otherwise than one of several: it has to be known beforehand.
-        let singles = if matches!(bytes.first(), Some(b'[' | b'{')) { singles(raw) } else { Vec::new() };
+        let singles = if matches!(bytes.first(), Some(b'[' | b'{')) { singles(bytes) } else { Vec::new() };
         let mut singles = singles.into_iter();
         let mut at = 0;
         loop {
@@ -102,10 +130,10 @@ impl<'a> Pickler<'a> {
                     at += 1;
                 }
                 start => {
-                    let end = end_of_scalar(raw, at);
+                    let end = end_of_scalar(bytes, at);
                     match start {
-                        b'"' => self.text(&raw[at + 1..end - 1]),
-                        _ => self.scalar(&raw[at..end]),
+                        b'"' => self.text(&bytes[at + 1..end - 1]),
+                        _ => self.scalar(&bytes[at..end]),
                     }
                     at = end;
                 }
@@ -159,18 +187,18 @@ impl<'a> Pickler<'a> {
     }
 
     /// Writes text, given as it stands between quotation marks.
-    fn text(&mut self, escaped: &'a str) {
+    fn text(&mut self, escaped: &'a [u8]) {
         self.boundary();
-        if let Some(index) = self.texts.get(escaped).copied() {
+        if let Some(index) = self.texts.index(escaped) {
             self.refer(index);
             return;
         }
         let decoded;
-        let bytes = if escaped.contains('\\') {
-            decoded = json::unescape_bytes(escaped);
+        let bytes = if escaped.contains(&b'\\') {
+            decoded = json::unescape_bytes(text(escaped));
             &decoded[..]
         } else {
-            escaped.as_bytes()
+            escaped
         };
         let large = bytes.len() >= FRAME_TARGET;
         if large {
@@ -191,14 +219,15 @@ impl<'a> Pickler<'a> {
         self.remember();
     }
 
-    fn scalar(&mut self, raw: &str) {
+    fn scalar(&mut self, raw: &[u8]) {
         self.boundary();
         match raw {
-            "null" => return self.write(b"N"),
-            "true" => return self.write(&[0x88]),
-            "false" => return self.write(&[0x89]),
+            b"null" => return self.write(b"N"),
+            b"true" => return self.write(&[0x88]),
+            b"false" => return self.write(&[0x89]),
             _ => {}
         }
+        let raw = text(raw);
         if raw.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E' | b'N' | b'I')) {
             let value = match raw {
                 "NaN" => f64::NAN,
@@ -281,21 +310,24 @@ impl<'a> Pickler<'a> {
     }
 }
 
+fn text(json: &[u8]) -> &str {
+    std::str::from_utf8(json).expect("JSON is text")
+}
+
 /// Where text, a number or a word ends that starts at `start` in valid JSON.
-fn end_of_scalar(raw: &str, start: usize) -> usize {
+fn end_of_scalar(raw: &[u8], start: usize) -> usize {
     // Valid text has an end; should it have none, the rest is as good as any, and nothing runs on.
     json::value_end(raw, start).unwrap_or(raw.len())
 }
 
 /// For each list and object of a valid JSON text, in the order in which they open, whether it has exactly one element.
-fn singles(raw: &str) -> Vec<bool> {
-    let bytes = raw.as_bytes();
+fn singles(bytes: &[u8]) -> Vec<bool> {
     let mut singles = Vec::new();
     let mut open = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
-            b'"' => at = end_of_scalar(raw, at),
+            b'"' => at = end_of_scalar(bytes, at),
             byte => {
                 match byte {
                     b'[' | b'{' => {
