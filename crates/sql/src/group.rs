@@ -5,8 +5,8 @@
 //! busier a database is, the more each of its statements does.
 //!
 //! A statement costs a database more than one more member of it. So in a crowd the other lanes stay free: those who
-//! come wait for the statement that is under way, unless they are enough for a full one, or it is slow; and when it is
-//! done, a moment for those it was for, who may be back at once.
+//! come wait for the statement that is under way, unless they are enough for a full one, or it is slow. To wait
+//! for those who were just answered as well makes the statements larger, and the throughput less.
 //!
 //! Every member keeps an outcome of its own. A row that a statement for many did not match is looked at by its member
 //! alone, and what becomes of a statement for many that fails is the affair of each member again, so that none suffers
@@ -15,16 +15,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloakroom_core::store::Stored;
 use cloakroom_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
-use crate::crowd::Crowd;
 use crate::dialect::{Dialect, Together};
 use crate::store::SqlStore;
-use crate::sync::{Mutex, MutexGuard, hope, spawn, timeout};
+use crate::sync::{Mutex, MutexGuard, spawn, timeout};
 use crate::wish::Wish;
 
 /// How many operations one statement does at most.
@@ -74,10 +73,6 @@ struct Group<D: Dialect> {
     /// for many sets it to the number of its operations. In a crowd, all wait for one lane.
     crowd: usize,
     waiting: VecDeque<Waiting<D>>,
-    /// Who may be back at once.
-    regulars: Crowd,
-    /// How many are waited for, and who is to be told that so many are there.
-    expected: Option<(usize, oneshot::Sender<()>)>,
     /// The number of the next one who waits.
     number: u64,
 }
@@ -115,29 +110,13 @@ impl<D: Dialect> fmt::Debug for Groups<D> {
 
 impl<D: Dialect> Group<D> {
     fn new() -> Self {
-        Self {
-            taken: 0,
-            many: 0,
-            crowd: 0,
-            waiting: VecDeque::new(),
-            regulars: Crowd::default(),
-            expected: None,
-            number: 0,
-        }
+        Self { taken: 0, many: 0, crowd: 0, waiting: VecDeque::new(), number: 0 }
     }
 
     /// Whether one still waited, and does no longer.
     fn withdraw(&mut self, number: u64) -> bool {
         let place = self.waiting.iter().position(|waiting| waiting.number == number);
         place.is_some_and(|place| self.waiting.remove(place).is_some())
-    }
-
-    fn push(&mut self, waiting: Waiting<D>) {
-        self.waiting.push_back(waiting);
-        if let Some((_, all_there)) = self.expected.take_if(|(size, _)| *size <= self.waiting.len()) {
-            // Nobody may wait for it any more.
-            let _ = all_there.send(());
-        }
     }
 
     /// Whether a lane may be taken. In a crowd it is the first one, or there are enough for a full statement.
@@ -262,9 +241,7 @@ impl<D: Dialect> Lane<D> {
     /// Serves those who wait until nobody does, or only one.
     async fn serve(mut self, mut many: Vec<Waiting<D>>) {
         loop {
-            let (begin, served) = (Instant::now(), many.len());
             self.store.together(self.kind, many).await;
-            self.wait_for_a_crowd(served, begin.elapsed()).await;
             let next = {
                 let mut group = self.store.groups.of(self.kind);
                 group.many -= 1;
@@ -280,24 +257,6 @@ impl<D: Dialect> Lane<D> {
             }
         }
         self.state = Held::PassedOn;
-    }
-
-    /// After so many were served in this time, waits for them to come back, if they may be expected to.
-    async fn wait_for_a_crowd(&self, served: usize, took: Duration) {
-        let (there, size, patience, all_there) = {
-            let mut group = self.store.groups.of(self.kind);
-            let there = group.waiting.len();
-            group.regulars.served(served, there, took);
-            let Some((size, patience)) = group.regulars.wait(there, MOST) else { return };
-            let (sender, all_there) = oneshot::channel();
-            group.expected = Some((size, sender));
-            (there, size, patience, all_there)
-        };
-        drop(hope(patience, all_there).await);
-        let mut group = self.store.groups.of(self.kind);
-        group.expected = None;
-        let came = group.waiting.len().saturating_sub(there);
-        group.regulars.came(size - there, came);
     }
 }
 
@@ -341,7 +300,7 @@ impl<D: Dialect> SqlStore<D> {
             let (sender, answer) = oneshot::channel();
             let number = group.number;
             group.number += 1;
-            group.push(Waiting { number, wish: wish.clone(), answer: sender });
+            group.waiting.push_back(Waiting { number, wish: wish.clone(), answer: sender });
             drop(group);
             if free {
                 Lane::new(self, kind, Held::Alone).pass_on();

@@ -23,7 +23,6 @@
 //! Write a file with a type that implements [`Dialect`], and a constructor for `SqlStore<ThatType>`. The body, the
 //! migrations and the conformance tests need no change.
 
-mod crowd;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod database;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]

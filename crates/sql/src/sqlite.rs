@@ -1,5 +1,6 @@
 //! The SQLite dialect.
 
+mod crowd;
 mod failure;
 mod file;
 mod glance;

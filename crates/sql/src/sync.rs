@@ -5,9 +5,6 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 
 pub(crate) use tokio::time::timeout;
 
-/// As `timeout`, of work that is hoped for, not relied on.
-pub(crate) use tokio::time::timeout as hope;
-
 /// Has the runtime do some work, if there is a runtime; else it is dropped.
 pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {

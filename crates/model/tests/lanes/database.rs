@@ -151,18 +151,10 @@ pub(crate) mod sync {
         drop(shuttle::future::spawn(work));
     }
 
-    pub(crate) async fn timeout<F: Future + Unpin>(_: Duration, work: F) -> Result<F::Output, ()> {
-        within(work, PATIENCE.get()).await
-    }
-
-    pub(crate) async fn hope<F: Future + Unpin>(_: Duration, work: F) -> Result<F::Output, ()> {
-        within(work, false).await
-    }
-
-    async fn within<F: Future + Unpin>(mut work: F, patience: bool) -> Result<F::Output, ()> {
+    pub(crate) async fn timeout<F: Future + Unpin>(_: Duration, mut work: F) -> Result<F::Output, ()> {
         poll_fn(|cx| match Pin::new(&mut work).poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if patience => Poll::Pending,
+            Poll::Pending if PATIENCE.get() => Poll::Pending,
             Poll::Pending if thread_rng().gen_bool(0.3) => Poll::Ready(Err(())),
             Poll::Pending => {
                 cx.waker().wake_by_ref();

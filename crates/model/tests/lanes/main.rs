@@ -3,8 +3,6 @@
 
 // What the source finds under these names in its own crate.
 extern crate cloakroom_model as cloakroom_core;
-#[path = "../../../sql/src/crowd.rs"]
-mod crowd;
 #[path = "../../../sql/src/group.rs"]
 mod group;
 

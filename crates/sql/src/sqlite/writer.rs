@@ -13,7 +13,7 @@ use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use tokio::sync::oneshot;
 
-use crate::crowd::Crowd;
+use super::crowd::Crowd;
 
 /// How many changes one transaction makes at most.
 const MOST: usize = 256;

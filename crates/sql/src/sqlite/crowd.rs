@@ -15,7 +15,7 @@ const PAUSE: u32 = 16;
 
 /// What is known of a crowd.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd {
+pub(super) struct Crowd {
     size: usize,
     patience: Duration,
     pause: u32,
@@ -23,20 +23,20 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     /// So many were served in this time, while so many others came.
-    pub(crate) fn served(&mut self, served: usize, came: usize, took: Duration) {
+    pub(super) fn served(&mut self, served: usize, came: usize, took: Duration) {
         self.size = served + came;
         self.patience = took.clamp(PATIENCE[0], PATIENCE[1]);
         self.pause = self.pause.saturating_sub(1);
     }
 
     /// How many to wait for, and how long; `None` if so many are there already, or if it does not pay.
-    pub(crate) fn wait(&self, there: usize, most: usize) -> Option<(usize, Duration)> {
+    pub(super) fn wait(&self, there: usize, most: usize) -> Option<(usize, Duration)> {
         let size = self.size.min(most);
         (size > 1 && size > there && self.pause == 0).then_some((size, self.patience))
     }
 
     /// Of so many that were waited for, so many came.
-    pub(crate) fn came(&mut self, missing: usize, came: usize) {
+    pub(super) fn came(&mut self, missing: usize, came: usize) {
         if came * 2 < missing {
             self.pause = PAUSE;
         }
