@@ -106,8 +106,6 @@ fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     };
     let temporary = tempfile::tempdir().context("no temporary directory")?;
     let mut servers = Servers::default();
-
-    let memory = measure_memory(&args, &rows, &programs, &mut servers, &temporary.path().join("memory"))?;
     let mut sites = Vec::new();
     for row in &rows {
         tell(format!("starting {}", row.id()));
@@ -121,6 +119,9 @@ fn run(mut args: Args) -> anyhow::Result<ExitCode> {
             play(*route, round, &mut sites, &args, &mut samples[place])?;
         }
     }
+    // At the end, so that a server that is not installed is found out at once.
+    drop(sites);
+    let memory = measure_memory(&args, &rows, &programs, &mut servers, &temporary.path().join("memory"))?;
 
     let mut circumstances = Circumstances::now("compare", &PACKAGES, servers.versions());
     circumstances.load_before = load_before;
