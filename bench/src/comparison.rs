@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::contest::Contestant;
+use crate::contest::{COOKIE, Contestant};
 use crate::load::Measured;
 use crate::picture::{Bar, Bars, Group};
 use crate::results::{Circumstances, thousands};
@@ -271,7 +271,10 @@ impl Comparison {
                 row.cell(route).map(|cell| (cell.share.median, format!("{:.0} %", cell.share.median * 100.0)))
             });
             let label = match row.who.store.split_once(", ") {
-                Some((_, more)) if row.who.group.starts_with("SQLite") => format!("{}, {more}", row.who.library),
+                // The title of the group says the rest.
+                Some((_, more)) if row.who.group.starts_with("SQLite") || row.who.group == COOKIE => {
+                    format!("{}, {more}", row.who.library)
+                }
                 _ => format!("{}, {}", row.who.library, row.who.store),
             };
             let bar = Bar { label, emphasised: row.who.is_ours(), values: values.to_vec() };

@@ -39,9 +39,11 @@ enum SiteKind {
 
 /// Sites that keep sessions in their own memory.
 pub const IN_PROCESS: &str = "in process";
+/// The group of the stores that are a cookie.
+pub const COOKIE: &str = "cookie";
 const GROUPS: [&str; 9] = [
     IN_PROCESS,
-    "cookie",
+    COOKIE,
     "SQLite, FULL",
     "SQLite, NORMAL",
     "PostgreSQL",

@@ -26,7 +26,7 @@ impl Connection {
     }
 }
 
-/// The task that writes and reads. With TLS that one is the driver's own, and this a task that only ends with the runtime.
+/// The task that writes and reads. With TLS the client has its own, and this one only ends with the runtime.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
