@@ -260,7 +260,7 @@ impl Values {
         Ok(Self(Some(Arc::new(Table { source, entries, marks }))))
     }
 
-    /// Puts a dictionary together: the places of its keys in `source`, and its values.
+    /// Puts a dictionary together: the places of its keys in `source`, where they are spelled as Python does, and its values.
     pub(crate) fn from_spans(source: Vec<u8>, spans: Vec<(Range<usize>, Text)>) -> Self {
         let source = Bytes::from(source);
         let mut gatherer = Gatherer::new(&source, spans.len());

@@ -30,6 +30,7 @@
 mod certificates;
 mod django;
 mod kinds;
+mod listener;
 mod process;
 mod programs;
 mod run;

@@ -4,8 +4,11 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Metadata};
+
+use crate::listener::Listener;
+
+const TARGETS: [&str; 3] = ["sqlx::query", "cloakroom_sql::sqlite::glance", "cloakroom_sql::sqlite::writer"];
 
 static LIST: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -16,26 +19,14 @@ static LIST: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// If the program's trace events go to somebody else.
 pub fn statements() -> MutexGuard<'static, Vec<String>> {
     static WATCHED: OnceLock<()> = OnceLock::new();
-    WATCHED.get_or_init(|| tracing::subscriber::set_global_default(Watch).expect("nobody else watches this program"));
+    WATCHED.get_or_init(|| {
+        let listener = Listener {
+            wanted: |metadata: &Metadata<'_>| TARGETS.contains(&metadata.target()),
+            event: |event: &Event<'_>| event.record(&mut Summary),
+        };
+        tracing::subscriber::set_global_default(listener).expect("nobody else watches this program");
+    });
     LIST.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-struct Watch;
-
-impl Subscriber for Watch {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        ["sqlx::query", "cloakroom_sql::sqlite::glance", "cloakroom_sql::sqlite::writer"].contains(&metadata.target())
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut Summary);
-    }
 }
 
 struct Summary;

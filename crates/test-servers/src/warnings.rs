@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Level, Metadata};
 
-/// Counts the warnings of one module, where it is the subscriber.
+use crate::listener::Listener;
+
+/// Counts the warnings of one module, where it listens.
 #[derive(Clone, Debug)]
 pub struct Warnings {
     module: &'static str,
@@ -19,24 +21,19 @@ impl Warnings {
         Self { module, count: Arc::default() }
     }
 
+    /// Listens on this thread, until the guard is dropped.
+    pub fn listen(&self) -> DefaultGuard {
+        let Self { module, count } = self.clone();
+        tracing::subscriber::set_default(Listener {
+            wanted: move |metadata: &Metadata<'_>| *metadata.level() == Level::WARN && metadata.target() == module,
+            event: move |_: &Event<'_>| {
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        })
+    }
+
     /// How many there were.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN && metadata.target() == self.module
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {
-        self.count.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -26,9 +26,9 @@ impl Format for SpacedJson {
         values.check_writable()?;
         let mut out = Vec::new();
         out.push(b'{');
-        for (at, (key, value)) in values.iter_escaped().enumerate() {
+        for (at, (key, value)) in values.iter_bytes().enumerate() {
             out.extend_from_slice(if at == 0 { b"\"" } else { b", \"" });
-            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(key);
             out.extend_from_slice(b"\": ");
             push_spaced(&mut out, value);
         }
@@ -50,8 +50,7 @@ impl Format for SpacedJson {
 }
 
 /// Appends valid JSON as Python's `json.dumps` writes it by default, whatever space it has now.
-fn push_spaced(out: &mut Vec<u8>, raw: &str) {
-    let bytes = raw.as_bytes();
+fn push_spaced(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {

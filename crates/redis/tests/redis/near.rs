@@ -359,7 +359,7 @@ async fn without_tracking_it_works_as_without_the_cache() {
     }
     for (url, watch) in urls {
         let warnings = Warnings::of("cloakroom_redis::tracking");
-        let _listening = tracing::subscriber::set_default(warnings.clone());
+        let _listening = warnings.listen();
         let mut wire = Wire::to(&watch).await;
         let (near, key) = (near(&url), key());
         let version = create(&near, &key, "one").await;

@@ -12,12 +12,17 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// The connections that the server has, without the test's own; of those that were closed it may not know yet.
+/// The identifiers of the connections that the server has, the test's own among them.
+async fn clients(wire: &mut Wire) -> Vec<String> {
+    let clients: String = wire.ask(&["CLIENT", "LIST"]).await;
+    clients.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
+}
+
+/// How many connections the server has, without the test's own; of those that were closed it may not know yet.
 async fn connections(wire: &mut Wire, expected: usize) -> usize {
     let mut found = 0;
     for _ in 0..500 {
-        let clients: String = wire.ask(&["CLIENT", "LIST"]).await;
-        found = clients.lines().count() - 1;
+        found = clients(wire).await.len() - 1;
         if found == expected {
             break;
         }
@@ -40,15 +45,11 @@ fn each_runtime_has_its_connection_and_takes_no_other_one_along() {
     }
     assert_eq!(own.block_on(connections(&mut wire, 2)), 2);
 
-    let ids = |own: &Runtime, wire: &mut Wire| -> Vec<String> {
-        let clients: String = own.block_on(wire.ask(&["CLIENT", "LIST"]));
-        clients.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect()
-    };
-    let before = ids(&own, &mut wire);
+    let before = own.block_on(clients(&mut wire));
     drop(first);
     assert_eq!(own.block_on(connections(&mut wire, 1)), 1, "it ended with its runtime");
     assert_eq!(second.block_on(payload(&store, &key)).as_deref(), Some("one"));
-    let after = ids(&own, &mut wire);
+    let after = own.block_on(clients(&mut wire));
     assert!(after.iter().all(|id| before.contains(id)), "the other one went on: {before:?}, {after:?}");
 
     // Neither do those that are over come back, nor are they kept.

@@ -464,7 +464,7 @@ fn warnings() -> Warnings {
 async fn behind_a_pooler_nothing_is_served() {
     let Some(server) = shared(Kind::Postgres) else { return };
     let warnings = warnings();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = warnings.listen();
     let site = Site::new(server, Duration::from_secs(1)).await;
     site.between.pool_transactions();
     let key = key();
@@ -479,7 +479,7 @@ async fn behind_a_pooler_nothing_is_served() {
 async fn a_clock_that_is_behind_the_servers() {
     let Some(server) = shared(Kind::Postgres) else { return };
     let warnings = warnings();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = warnings.listen();
     let url = prepared(server).await;
     let between = Between::new(server.port()).await;
     let clock = Clock::manual(Timestamp::from_secs(1_700_000_000));

@@ -94,7 +94,7 @@ fn odd_rows_are_changed_as_ever() {
 async fn without_it_the_near_cache_is_off() {
     let Some(server) = shared(Kind::Postgres) else { return };
     let warnings = warnings();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = warnings.listen();
     let site = Site::new(server, Duration::from_secs(1)).await;
     let trigger = site.there.near_cache_trigger();
     trigger.remove().await.unwrap();
