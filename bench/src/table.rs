@@ -1,6 +1,7 @@
 //! Databases with millions of sessions.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cloakroom_core::Clock;
@@ -133,11 +134,10 @@ impl Place {
                 );
                 let mut connection = self.sqlite().await?;
                 // Keys at random need the whole index at hand. Nothing has to outlive a crash yet.
-                for statement in
-                    ["PRAGMA cache_size = -3000000", "PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF"]
-                {
+                for statement in ["PRAGMA cache_size = -3000000", "PRAGMA synchronous = OFF"] {
                     sqlx::raw_sql(statement).execute(&mut connection).await?;
                 }
+                without_journal(&mut connection).await?;
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
                 sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut connection).await?;
                 connection.close().await?;
@@ -237,6 +237,20 @@ impl Place {
         let told = server.sql(database, sql);
         let number = told.split(['-', ' ', '\n']).next().unwrap_or_default();
         Some(format!("{} {number}", self.database.name()))
+    }
+}
+
+/// Has SQLite write no journal, for which it wants the database for itself, and does not wait: whoever made the table
+/// may still be closing its connections.
+async fn without_journal(connection: &mut sqlx::SqliteConnection) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match sqlx::raw_sql("PRAGMA journal_mode = OFF").execute(&mut *connection).await {
+            Err(error) if Instant::now() < deadline && error.as_database_error().is_some() => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return Ok(outcome.map(drop)?),
+        }
     }
 }
 

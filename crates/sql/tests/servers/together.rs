@@ -275,7 +275,9 @@ fn many_take_fewer_statements() {
         server.sql("postgres", "CREATE EXTENSION pg_stat_statements");
         let url = server.database();
         let store = store(&format!("{url}?statement_timeout=60")).await;
-        create_old(&*store, 1..=60).await;
+        // Other rows than the saves': a touch that meets a row which a save holds goes alone.
+        let touched = 110..170;
+        create_old(&*store, (1..=60).chain(touched.clone())).await;
         let lock = Lock::of(&url).await;
         let mut loads: Vec<JoinHandle<bool>> = Vec::new();
         let mut touches: Vec<JoinHandle<Touched>> = Vec::new();
@@ -284,6 +286,8 @@ fn many_take_fewer_statements() {
             saves.push(save(&store, n, "old", "new").await);
             let ours = store.clone();
             loads.push(tokio::spawn(async move { ours.load(&key(n)).await.unwrap().is_some() }));
+        }
+        for n in touched {
             let ours = store.clone();
             touches.push(tokio::spawn(async move { ours.touch(&key(n), LATER).await.unwrap() }));
         }
@@ -301,8 +305,8 @@ fn many_take_fewer_statements() {
         }
         let count = "SELECT SUM(calls) FROM pg_stat_statements WHERE query LIKE '%django_session%'";
         let count: u32 = server.sql("postgres", count).trim().parse().unwrap();
-        // Of each kind those that the lanes held, and one for the others; more where a touch met a row that a save held.
-        assert!((9..60).contains(&count), "{count} statements for 182 operations");
+        // Of each kind those that the two lanes held, and one for the others.
+        assert!((9..20).contains(&count), "{count} statements for 182 operations");
     });
 }
 
