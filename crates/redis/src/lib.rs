@@ -17,7 +17,7 @@
 //!
 //! | operation | sends |
 //! |---|---|
-//! | `load` | `GET` |
+//! | `load` | `GET`; loads that wait at the same moment go as one `MGET` |
 //! | `create` | `SET … NX` |
 //! | `replace`, guarded `delete` | one script, by its hash: it compares what stands with what was loaded |
 //! | `touch` | `EXPIRE`, or `PEXPIRE` |
@@ -51,6 +51,7 @@ mod link;
 mod options;
 mod sentinel;
 mod store;
+mod together;
 mod tracking;
 
 pub use codec::codec;

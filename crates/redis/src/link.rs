@@ -1,6 +1,7 @@
 //! The one connection that all requests of a runtime share, and its renewal.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_core::near::Moment;
@@ -15,6 +16,7 @@ use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
 use crate::options::RedisOptions;
 use crate::sentinel::Sentinels;
+use crate::together::Loads;
 use crate::tracking::Tracking;
 
 /// A connection to one server, made when it is first needed, and made anew after it broke.
@@ -29,6 +31,8 @@ pub(crate) struct Link {
     connect_timeout: Duration,
     response_timeout: Duration,
     lines: RwLock<Vec<Line>>,
+    /// Whether the server refused a command for many sessions: from then on each load goes alone.
+    apart: AtomicBool,
     /// Held by whoever connects, so that a crowd makes one connection.
     connecting: Mutex<u64>,
 }
@@ -47,6 +51,7 @@ struct Line {
     /// Whose it is; everybody's if there is a near cache, which knows what it hears on one connection.
     runtime: Option<runtime::Id>,
     connection: Connection,
+    loads: Arc<Loads>,
 }
 
 /// What goes to the server in one piece.
@@ -113,6 +118,7 @@ impl Link {
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
             lines: RwLock::default(),
+            apart: AtomicBool::new(false),
             connecting: Mutex::new(0),
         })
     }
@@ -156,6 +162,16 @@ impl Link {
         }
     }
 
+    /// The loads that are about to use the present connection, if there is one, and if loads may go together.
+    pub(crate) fn loads(&self) -> Option<Arc<Loads>> {
+        if self.apart.load(Ordering::Relaxed) { None } else { self.find(|line| line.loads.clone()) }
+    }
+
+    /// Lets each load go alone from now on.
+    pub(crate) fn go_apart(&self) {
+        self.apart.store(true, Ordering::Relaxed);
+    }
+
     /// An error of the server or of the way to it, in words.
     pub(crate) fn failure(&self, error: RedisError, stage: Stage) -> Error {
         let patience = match stage {
@@ -191,7 +207,7 @@ impl Link {
             .open(number)
             .await
             .inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
-        let line = Line { number, runtime: self.runtime(), connection };
+        let line = Line { number, runtime: self.runtime(), connection, loads: Arc::default() };
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
         // Those of runtimes that are no more.
         lines.retain(|line| !line.connection.is_over());
@@ -216,9 +232,13 @@ impl Link {
     }
 
     fn present(&self) -> Option<Line> {
+        self.find(Line::clone)
+    }
+
+    fn find<T>(&self, of: impl FnOnce(&Line) -> T) -> Option<T> {
         let runtime = self.runtime();
         let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().find(|line| line.runtime == runtime).cloned()
+        lines.iter().find(|line| line.runtime == runtime).map(of)
     }
 
     /// Gives up a connection, unless that was done already.

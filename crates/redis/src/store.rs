@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::failure;
 use crate::link::{Answer, Link, Question};
 use crate::options::{RedisOptions, TimeUnit};
+use crate::together::Joined;
 use crate::tracking::Tracking;
 
 /// Replaces a value that still is the one expected. Answers 1, 0 if there is none, or the other value.
@@ -47,6 +48,10 @@ return 1";
 /// are then nine and a bit, and would be cut to nine.
 const LAG_MICROS: i64 = 10_000;
 
+/// How a server refuses a command for several keys.
+const REFUSALS: [ServerErrorKind; 3] =
+    [ServerErrorKind::NoPerm, ServerErrorKind::ResponseError, ServerErrorKind::CrossSlot];
+
 /// How many keys the server looks at in one step of a list.
 const SCAN_STEP: usize = 1_000;
 
@@ -56,7 +61,7 @@ const SCAN_STEP: usize = 1_000;
 /// A record's expiry is the server's business, which a `GET` does not tell: [`Stored::expiry`] is
 /// [`Timestamp::MAX`].
 pub struct RedisStore {
-    link: Link,
+    link: Arc<Link>,
     clock: Clock,
     keys: CacheKeys,
     unit: TimeUnit,
@@ -86,7 +91,7 @@ impl RedisStore {
             .then(|| Arc::new(NearCache::new(options.near_cache, options.near_cache_staleness, clock.clone())));
         let tracking = near.clone().map(|near| Tracking::new(&options, near)).transpose()?;
         Ok(Self {
-            link: Link::new(&options, tracking)?,
+            link: Arc::new(Link::new(&options, tracking)?),
             near,
             clock,
             keys: options.keys,
@@ -145,6 +150,15 @@ impl RedisStore {
             _ => return Err(failure::unexpected(self.link.address(), "EVALSHA")),
         };
         Ok(Outcome { standing, after_a_break })
+    }
+
+    /// What stands on the server, asked for together with what others load at the same moment.
+    async fn get_together(&self, key: &SessionKey) -> Result<Option<Stored>> {
+        let Some(loads) = self.link.loads() else { return self.get(&self.key(key)).await };
+        match loads.join(key, |keys| get_many(self.link.clone(), self.keys.clone(), keys)).await {
+            Joined::Done(stored) => stored.map(Some),
+            Joined::Alone(_alone) => self.get(&self.key(key)).await,
+        }
     }
 
     async fn get(&self, key: &str) -> Result<Option<Stored>> {
@@ -233,7 +247,33 @@ enum Standing {
     Other(Stored),
 }
 
-fn stored(payload: Bytes) -> Stored {
+/// What stands under many keys. `None` is nothing, or no text, which a `GET` tells apart; for all of them, a server that
+/// does not take such commands.
+async fn get_many(link: Arc<Link>, keys: CacheKeys, wanted: Vec<SessionKey>) -> Result<Vec<Option<Stored>>> {
+    let mut command = Cmd::with_capacity(1 + wanted.len(), wanted.len() * (keys.prefix().len() + 40));
+    command.arg("MGET");
+    wanted.iter().for_each(|key| {
+        command.arg(keys.key(key.as_str()));
+    });
+    let answers = match link.send(&command).await {
+        Ok(Answer { value: Value::Array(answers), .. }) => answers,
+        Ok(_) => return Err(failure::unexpected(link.address(), "MGET")),
+        // A user who may not use it, a proxy that does not know it, or one before a cluster.
+        Err(error) if REFUSALS.iter().any(|reason| is_refused(&error, *reason)) => {
+            debug!(%error, "Redis does not tell many sessions at once: each is asked for alone");
+            link.go_apart();
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let found = |answer| match answer {
+        Value::BulkString(payload) => Some(stored(payload.into())),
+        _ => None,
+    };
+    Ok(answers.into_iter().map(found).collect())
+}
+
+pub(crate) fn stored(payload: Bytes) -> Stored {
     Stored { version: Version::payload(payload.clone()), payload, expiry: Timestamp::MAX }
 }
 
@@ -265,7 +305,7 @@ impl Store for RedisStore {
     async fn load(&self, key: &SessionKey) -> Result<Option<Stored>> {
         match &self.near {
             Some(near) => self.get_near(near, key).await,
-            None => self.get(&self.key(key)).await,
+            None => self.get_together(key).await,
         }
     }
 

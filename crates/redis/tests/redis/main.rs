@@ -7,6 +7,7 @@ mod near;
 mod round_trips;
 mod runtimes;
 mod sentinel;
+mod together;
 mod ways_in;
 
 use cloakroom_core::store::{Created, Store, Version};
