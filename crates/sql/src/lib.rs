@@ -42,7 +42,6 @@ mod server;
 mod sqlite;
 mod store;
 mod sync;
-mod turn;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod url;
 mod wish;

@@ -16,9 +16,8 @@ use sqlx::{Arguments, AssertSqlSafe, Executor, Row};
 
 use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
-use crate::server::{Server, ServerOptions, SslMode, is_broken};
+use crate::server::{Server, ServerOptions, SslMode, is_broken, turn};
 use crate::store::SqlStore;
-use crate::turn;
 
 /// Sessions in a MySQL or MariaDB database, in Django's own table.
 ///

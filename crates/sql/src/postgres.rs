@@ -20,9 +20,8 @@ use sqlx::postgres::{
 use sqlx::{Arguments, Row, Type};
 
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
-use crate::server::{Server, ServerOptions, SslMode, is_broken};
+use crate::server::{Server, ServerOptions, SslMode, is_broken, turn};
 use crate::store::SqlStore;
-use crate::turn;
 use listener::Ear;
 pub use trigger::NearCacheTrigger;
 

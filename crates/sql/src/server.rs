@@ -1,6 +1,7 @@
 //! What databases on servers have in common: one pool, whose connections may break or fall silent.
 
 mod options;
+pub(crate) mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::sweep::Turn;
 use cloakroom_core::wire::expiry::TimeZone;
@@ -24,7 +25,6 @@ use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
 use crate::lease::Connections;
 use crate::store::SqlStore;
-use crate::turn::Alone;
 use file::File;
 pub use options::{SqliteOptions, Synchronous};
 use writer::Value;
@@ -265,4 +265,12 @@ impl Dialect for Sqlite {
             Source::File(file) => file.turn(),
         }
     }
+}
+
+/// A turn that nobody else can have.
+struct Alone;
+
+#[async_trait]
+impl Turn for Alone {
+    async fn end(self: Box<Self>) {}
 }

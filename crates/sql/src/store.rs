@@ -6,6 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
+use cloakroom_core::sweep::{Turn, Turns};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
 use sqlx::error::BoxDynError;
@@ -522,6 +523,13 @@ impl<D: Dialect> Store for SqlStore<D> {
             keys.extend(SessionKey::presented(&self.dialect.text(row, 0).map_err(|e| self.dialect.error(DOING, e))?));
         }
         Ok(keys)
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Turns for SqlStore<D> {
+    async fn take(&self) -> Result<Option<Box<dyn Turn>>> {
+        self.dialect.turn().await
     }
 }
 

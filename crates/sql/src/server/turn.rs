@@ -1,33 +1,17 @@
-//! Whose turn it is to sweep, by the database's own means.
+//! Whose turn it is to sweep: a lock of the server's.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cloakroom_core::Result;
-use cloakroom_core::sweep::{Turn, Turns};
+use cloakroom_core::sweep::Turn;
 use sqlx::{ConnectOptions, Connection, Database};
 
 use crate::dialect::{Dialect, Run};
-use crate::store::SqlStore;
 
 const DOING: &str = "take the turn to sweep";
 /// How long to wait for a lock where statements may take as long as they like.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-#[async_trait]
-impl<D: Dialect> Turns for SqlStore<D> {
-    async fn take(&self) -> Result<Option<Box<dyn Turn>>> {
-        self.dialect.turn().await
-    }
-}
-
-/// A turn that nobody else can have.
-pub(crate) struct Alone;
-
-#[async_trait]
-impl Turn for Alone {
-    async fn end(self: Box<Self>) {}
-}
 
 /// A lock of the server's, held by a connection of its own for as long as that is open: neither does a sweep take a
 /// place of the pool for so long, nor does the lock outlive its node.
