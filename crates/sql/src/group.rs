@@ -286,7 +286,7 @@ impl<D: Dialect> SqlStore<D> {
     /// If the database failed.
     pub(crate) async fn join(&self, wish: &Wish) -> Result<Joined<D>> {
         let kind = wish.kind();
-        if wish.size() > LARGE || D::together(kind, MOST).is_none() {
+        if !self.goes_together(wish) {
             return alone(None, false);
         }
         let (number, mut answer) = {

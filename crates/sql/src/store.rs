@@ -127,7 +127,7 @@ impl<D: Dialect> SqlStore<D> {
 
     /// An error of a statement that carried `size` bytes. A server that is sent more than it takes may break the
     /// connection before its reason was read.
-    async fn explained(&self, doing: &'static str, error: Error, size: usize) -> Error {
+    pub(crate) async fn explained(&self, doing: &'static str, error: Error, size: usize) -> Error {
         if error.kind() != ErrorKind::Unavailable || size < LARGE {
             return error;
         }

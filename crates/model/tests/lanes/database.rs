@@ -11,10 +11,6 @@ pub(crate) mod dialect {
 
     pub(crate) trait Dialect: Send + Sync + 'static {
         const LANES: usize;
-
-        fn together(_: Together, _: usize) -> Option<&'static str> {
-            Some("a statement")
-        }
     }
 }
 
@@ -43,10 +39,6 @@ pub(crate) mod wish {
 
         pub(crate) fn key(&self) -> &SessionKey {
             &self.key
-        }
-
-        pub(crate) fn size(&self) -> usize {
-            0
         }
     }
 }
@@ -94,6 +86,10 @@ pub(crate) mod store {
 
         pub(crate) fn handle(&self) -> Self {
             Self { groups: self.groups.clone(), table: self.table.clone() }
+        }
+
+        pub(crate) fn goes_together(&self, _: &Wish) -> bool {
+            true
         }
 
         pub(crate) async fn by_one_statement(

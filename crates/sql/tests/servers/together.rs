@@ -328,7 +328,7 @@ fn every_statement_for_many_finds_its_rows_by_their_keys() {
                 (Together::Replace, "'{}', '{}', '{}', '{}'"),
                 (Together::Touch, "'{}', '{}', '{}'"),
             ] {
-                let statement = Postgres::together(kind, 64).unwrap();
+                let statement = Postgres::together(kind, 64);
                 conn.execute(AssertSqlSafe(format!("PREPARE many AS {statement}"))).await.unwrap();
                 let rows = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN EXECUTE many ({parameters})")));
                 let rows = rows.fetch_all(&mut conn).await.unwrap();
