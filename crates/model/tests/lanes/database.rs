@@ -40,6 +40,10 @@ pub(crate) mod wish {
         pub(crate) fn key(&self) -> &SessionKey {
             &self.key
         }
+
+        pub(crate) fn size(&self) -> usize {
+            0
+        }
     }
 }
 
