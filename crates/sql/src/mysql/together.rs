@@ -33,21 +33,32 @@ static CREATE: Sizes = Sizes::of(|rows| {
         "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) SELECT ELT(`new`.`place`, {column}), ELT(`new`.`place`, {column}), ELT(`new`.`place`, {column}) FROM (SELECT 1 AS `place`{numbers}) AS `new` WHERE `new`.`place` <= ? RETURNING `session_key`"
     )
 });
-// The place travels as the payload to insert, which is never kept. It is used up when that changes: so this comes last.
 static REPLACE: Sizes = Sizes::of(|rows| {
     let column = list("?", rows);
-    let place = format!("FIELD(CAST(CONVERT(`held`.`session_key` USING utf8mb4) AS BINARY), {column})");
-    format!(
-        "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) SELECT `held`.`session_key`, {place}, `held`.`expire_date` FROM `django_session` AS `held` FORCE INDEX (PRIMARY) WHERE `held`.`session_key` IN ({column}) AND CAST(CONVERT(`held`.`session_data` USING utf8mb4) AS BINARY) = ELT({place}, {column}) FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE `expire_date` = ELT(VALUES(`session_data`), {column}), `session_data` = ELT(VALUES(`session_data`), {column}) RETURNING `session_key`"
-    )
+    let is_expected =
+        format!("CAST(CONVERT(`held`.`session_data` USING utf8mb4) AS BINARY) = ELT({}, {column})", place(&column));
+    let payload = format!(", `session_data` = ELT(VALUES(`session_data`), {column})");
+    change(&column, &is_expected, &payload)
 });
 static TOUCH: Sizes = Sizes::of(|rows| {
     let column = list("?", rows);
-    let key = "CAST(CONVERT(`held`.`session_key` USING utf8mb4) AS BINARY)";
-    format!(
-        "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) SELECT `held`.`session_key`, '', ELT(FIELD({key}, {column}), {column}) FROM `django_session` AS `held` FORCE INDEX (PRIMARY) WHERE `held`.`session_key` IN ({column}) AND {key} IN ({column}) AND `held`.`expire_date` > ? FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE `expire_date` = VALUES(`expire_date`) RETURNING `session_key`"
-    )
+    let is_alive = format!("{} > 0 AND `held`.`expire_date` > ?", place(&column));
+    change(&column, &is_alive, "")
 });
+
+/// Where a row's key stands among those that are given as bytes; 0 if it does not.
+fn place(column: &str) -> String {
+    format!("FIELD(CAST(CONVERT(`held`.`session_key` USING utf8mb4) AS BINARY), {column})")
+}
+
+/// Changes the expiry, and what else is said, of rows that fit. The place travels as the payload to insert. It is used up
+/// when that changes, which therefore comes last. A row that were inserted after all would have expired long ago.
+fn change(column: &str, fits: &str, more: &str) -> String {
+    let place = place(column);
+    format!(
+        "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) SELECT `held`.`session_key`, {place}, '1000-01-01' FROM `django_session` AS `held` FORCE INDEX (PRIMARY) WHERE `held`.`session_key` IN ({column}) AND {fits} FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE `expire_date` = ELT(VALUES(`session_data`), {column}){more} RETURNING `session_key`"
+    )
+}
 
 /// The statement for so many rows.
 pub(super) fn statement(kind: Together, rows: usize) -> &'static str {
@@ -83,7 +94,7 @@ fn parts(kind: Together) -> &'static [Part] {
         Together::Load => &[List(0), Bytes(0), First(1)],
         Together::Create => &[List(0), List(1), List(2), Rows],
         Together::Replace => &[Bytes(2), List(2), Bytes(2), List(3), List(1), List(0)],
-        Together::Touch => &[Bytes(1), List(0), List(1), Bytes(1), Last(2)],
+        Together::Touch => &[Bytes(1), List(1), Bytes(1), Last(2), List(0)],
     }
 }
 
