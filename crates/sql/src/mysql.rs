@@ -27,6 +27,9 @@ use crate::turn;
 ///
 /// Keys and payloads are compared byte for byte, though the usual collations take upper for lower case, and text with
 /// blanks at its end for text without.
+///
+/// On MariaDB from 10.6 on, operations that wait at the same moment go together. The database's user then needs INSERT,
+/// SELECT and UPDATE, as Django's has them.
 pub type MySqlStore = SqlStore<MySql>;
 
 /// The dialect of MySQL and MariaDB of a [`SqlStore`].
@@ -112,8 +115,8 @@ impl SqlStore<MySql> {
     }
 }
 
-/// What a new connection is told, in one exchange, where the driver would take two. Strict, or a value that does not fit is cut off in silence; each
-/// statement sees what is committed, as Django asks for too, and locks no gaps.
+/// What a new connection is told, in one exchange, where the driver would take two. Strict, or a value that does not fit
+/// is cut off in silence; each statement sees what is committed, as Django asks for too, and locks no gaps.
 fn preparation(statement_timeout: Option<Duration>) -> String {
     let strict = "SET NAMES utf8mb4, SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')";
     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";

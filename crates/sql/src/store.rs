@@ -28,7 +28,7 @@ const UNDONE_TRIES: usize = 3;
 ///
 /// Each operation is one statement, hence one round trip; only a `replace`, a `rotate` or a guarded `delete` that was
 /// refused reads the row once more, to say what stands there. Those that wait at the same moment go together, in one
-/// statement (PostgreSQL) or transaction (SQLite), with an outcome for each. The version of a record is its stored text, since
+/// statement (PostgreSQL, MariaDB) or transaction (SQLite), with an outcome for each. The version of a record is its stored text, since
 /// Django's table has no other: a save that finds another text than it loaded changes nothing.
 ///
 /// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.

@@ -5,7 +5,7 @@
 //! it. Since the rows are locked before, none that was deleted or changed in the meantime comes back.
 //!
 //! Parameters are lists, never a table of values: only with constants does the index work, and the column's collation
-//! decide, whatever character set the table has. The first list names a row's place in the others.
+//! decide, whatever character set the table has. Where a key stands in its list, there the rest stands in the others.
 
 use sqlx::Arguments;
 use sqlx::error::BoxDynError;
