@@ -32,10 +32,25 @@ pub trait Dialect: Send + Sync + 'static {
     const LANES: usize;
 
     /// A statement that does for `rows` rows of parameters at least what one of [`STATEMENTS`](Self::STATEMENTS) does
-    /// for one, `None` if the database has none that tells the rows apart. It gives a row for each that matches, with
-    /// its key, which for a load is the third column after the usual ones. It passes rows that others hold, if there can
-    /// be several [lanes](Self::LANES).
-    fn together(kind: Together, rows: usize) -> Option<&'static str>;
+    /// for one. It gives a row for each that matches, with its key, which for a load is the third column after the usual
+    /// ones; the row of a load may stand for all that ask for it. It passes rows that others hold, if there can be several
+    /// [lanes](Self::LANES). A record that has expired for some members only may match, if it is a load, or not, if it
+    /// is not.
+    fn together(kind: Together, rows: usize) -> &'static str;
+
+    /// Whether the server takes the statements of [`together`](Self::together), as far as is known.
+    fn goes_together(&self) -> bool {
+        true
+    }
+
+    /// What to ask the server before the first of these statements: it gives a row if it takes them. `None` if that is
+    /// known.
+    fn question(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What the server answered, or did: whether it takes them.
+    fn answered(&self, _takes: bool) {}
 
     /// Parameters for [`together`](Self::together): so many rows, one after the other.
     ///
@@ -43,6 +58,7 @@ pub trait Dialect: Send + Sync + 'static {
     /// Whatever the driver says of a parameter it cannot carry.
     fn arguments_together(
         &self,
+        kind: Together,
         params: &[Param<'_>],
         rows: usize,
     ) -> Result<<Self::Db as Database>::Arguments, BoxDynError>;

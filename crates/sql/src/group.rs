@@ -28,6 +28,8 @@ use crate::wish::Wish;
 
 /// How many operations one statement does at most.
 const MOST: usize = 64;
+/// How many bytes one statement carries at most. A server may take no more than a megabyte.
+const HEAVY: usize = 8 * LARGE;
 /// How long those who wait leave the other lanes free, so that more of them go together.
 const SLOW: Duration = Duration::from_millis(10);
 /// How long to wait for a lane whose holder may have been left lying, neither finished nor dropped.
@@ -138,7 +140,13 @@ impl<D: Dialect> Group<D> {
         // Those who gave up in the meantime have no effect.
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
         if self.waiting.len() > 1 {
-            let mut many: Vec<_> = self.waiting.drain(..self.waiting.len().min(MOST)).collect();
+            let mut bytes = 0;
+            let fits = |waiting: &&Waiting<D>| {
+                bytes += waiting.wish.size();
+                bytes <= HEAVY
+            };
+            let most = self.waiting.iter().take(MOST).take_while(fits).count();
+            let mut many: Vec<_> = self.waiting.drain(..most).collect();
             many.sort_by(|a, b| a.wish.key().cmp(b.wish.key()));
             if kind != Together::Load {
                 let mut again = Vec::new();
@@ -286,7 +294,7 @@ impl<D: Dialect> SqlStore<D> {
     /// If the database failed.
     pub(crate) async fn join(&self, wish: &Wish) -> Result<Joined<D>> {
         let kind = wish.kind();
-        if wish.size() > LARGE || D::together(kind, MOST).is_none() {
+        if !self.goes_together(wish) {
             return alone(None, false);
         }
         let (number, mut answer) = {

@@ -38,6 +38,8 @@ mod near;
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod server;
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+mod sizes;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

@@ -1,7 +1,10 @@
 //! The dialect of MySQL and MariaDB.
 
+mod together;
+
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +26,9 @@ use crate::store::SqlStore;
 ///
 /// Keys and payloads are compared byte for byte, though the usual collations take upper for lower case, and text with
 /// blanks at its end for text without.
+///
+/// On MariaDB from 10.6 on, operations that wait at the same moment go together. The database's user then needs INSERT,
+/// SELECT and UPDATE, as Django's has them.
 pub type MySqlStore = SqlStore<MySql>;
 
 /// The dialect of MySQL and MariaDB of a [`SqlStore`].
@@ -30,7 +36,14 @@ pub type MySqlStore = SqlStore<MySql>;
 pub struct MySql {
     server: Arc<Server<sqlx::MySql>>,
     zone: Option<TimeZone>,
+    /// Whether the server takes statements for many.
+    many: AtomicU8,
 }
+
+/// Nobody has asked yet.
+const UNKNOWN: u8 = 0;
+const TAKEN: u8 = 1;
+const REFUSED: u8 = 2;
 
 impl SqlStore<MySql> {
     /// Opens a database.
@@ -77,7 +90,7 @@ impl SqlStore<MySql> {
             })
         });
         let server = Server::new(pool.connect_lazy_with(connect), &options, options.place.clone());
-        let dialect = MySql { server: Arc::new(server), zone: options.zone };
+        let dialect = MySql { server: Arc::new(server), zone: options.zone, many: AtomicU8::new(UNKNOWN) };
         dialect.server.try_out(|e| dialect.error("open the database", e)).await?;
         Ok(Self::with_dialect(dialect, clock))
     }
@@ -88,7 +101,7 @@ impl SqlStore<MySql> {
     /// operation.
     pub fn from_pool(pool: MySqlPool, clock: Clock) -> Self {
         let server = Arc::new(Server::of(pool, "the MySQL or MariaDB database"));
-        Self::with_dialect(MySql { server, zone: None }, clock)
+        Self::with_dialect(MySql { server, zone: None, many: AtomicU8::new(UNKNOWN) }, clock)
     }
 
     /// Dates as local time of `zone`, as a Django with `USE_TZ = False` and that `TIME_ZONE` stores them. `None`, the
@@ -96,12 +109,13 @@ impl SqlStore<MySql> {
     #[must_use]
     pub fn with_time_zone(self, zone: Option<TimeZone>) -> Self {
         let server = self.dialect.server.clone();
-        Self::with_dialect(MySql { server, zone }, self.clock().clone())
+        let many = AtomicU8::new(self.dialect.many.load(Ordering::Relaxed));
+        Self::with_dialect(MySql { server, zone, many }, self.clock().clone())
     }
 }
 
-/// What a new connection is told, in one exchange, where the driver would take two. Strict, or a value that does not fit is cut off in silence; each
-/// statement sees what is committed, as Django asks for too, and locks no gaps.
+/// What a new connection is told, in one exchange, where the driver would take two. Strict, or a value that does not fit
+/// is cut off in silence; each statement sees what is committed, as Django asks for too, and locks no gaps.
 fn preparation(statement_timeout: Option<Duration>) -> String {
     let strict = "SET NAMES utf8mb4, SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')";
     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
@@ -180,15 +194,32 @@ impl Dialect for MySql {
         Ok(arguments)
     }
 
-    const LANES: usize = 1;
+    // The second goes on while the first waits for a row.
+    const LANES: usize = 2;
 
-    /// An UPDATE does not give the rows that it matched, here.
-    fn together(_: Together, _: usize) -> Option<&'static str> {
-        None
+    fn together(kind: Together, rows: usize) -> &'static str {
+        together::statement(kind, rows)
     }
 
-    fn arguments_together(&self, params: &[Param<'_>], _: usize) -> Result<MySqlArguments, BoxDynError> {
-        self.arguments(params)
+    fn goes_together(&self) -> bool {
+        self.many.load(Ordering::Relaxed) != REFUSED
+    }
+
+    fn question(&self) -> Option<&'static str> {
+        (self.many.load(Ordering::Relaxed) == UNKNOWN).then_some(together::QUESTION)
+    }
+
+    fn answered(&self, takes: bool) {
+        self.many.store(if takes { TAKEN } else { REFUSED }, Ordering::Relaxed);
+    }
+
+    fn arguments_together(
+        &self,
+        kind: Together,
+        params: &[Param<'_>],
+        rows: usize,
+    ) -> Result<MySqlArguments, BoxDynError> {
+        together::arguments(kind, params, rows, |moment| date::format(moment, self.zone.as_ref()))
     }
 
     fn record(&self, row: &MySqlRow) -> sqlx::Result<(Bytes, Option<Timestamp>)> {
@@ -253,7 +284,7 @@ impl Dialect for MySql {
 impl MySql {
     /// What an error means that the server gave.
     fn refusal(&self, error: &sqlx::Error) -> (ErrorKind, String) {
-        use ErrorKind::{Configuration, Contended, NotMigrated, TooLarge, Unavailable, Unrepresentable};
+        use ErrorKind::{Configuration, Contended, NotMigrated, TooLarge, Unavailable, Unrepresentable, Unsupported};
 
         let place = self.server.place();
         let said = error.as_database_error().map(|e| e.message()).unwrap_or_default();
@@ -275,6 +306,9 @@ impl MySql {
                 (Unavailable, format!("{place} has no connection left ({said}): see pool in DATABASE_URL"))
             }
             1021 | 1114 => (Unavailable, format!("{place} is full ({said})")),
+            // The key of one of many. That of one alone is no error.
+            1062 => (Contended, format!("a key is taken in {place} ({said})")),
+            1064 => (Unsupported, format!("{place} does not know the statement ({said})")),
             1213 => (Contended, format!("others kept changing the same rows of {place} ({said})")),
             1153 | 1301 | 1406 => (TooLarge, format!("{place} cannot hold so much ({said})")),
             1300 | 1366 | 3854 => (Unrepresentable, format!("{place} cannot hold the value ({said})")),

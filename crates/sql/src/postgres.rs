@@ -260,8 +260,8 @@ impl Dialect for Postgres {
     // made while the table was small reads all of it. A change passes rows that others hold: waiting for one of them, all
     // members would wait, and two such statements could wait for each other. LIMIT is not reached; its purpose is to be
     // unknown to the planner, which then expects a row, and looks it up by its place.
-    fn together(kind: Together, _: usize) -> Option<&'static str> {
-        Some(match kind {
+    fn together(kind: Together, _: usize) -> &'static str {
+        match kind {
             Together::Load => {
                 r#"SELECT "found"."session_data", "found"."expire_date", "wanted"."key" FROM unnest($1::text[], $2::timestamptz[]) AS "wanted" ("key", "now") CROSS JOIN LATERAL (SELECT "django_session"."session_data", "django_session"."expire_date" FROM "django_session" WHERE "django_session"."session_key" = "wanted"."key" AND "django_session"."expire_date" > "wanted"."now" LIMIT 1) AS "found""#
             }
@@ -274,10 +274,10 @@ impl Dialect for Postgres {
             Together::Touch => {
                 r#"WITH "held" AS (SELECT "found"."ctid", "new"."expiry" FROM unnest($1::timestamptz[], $2::text[], $3::timestamptz[]) AS "new" ("expiry", "key", "now") CROSS JOIN LATERAL (SELECT "django_session"."ctid" FROM "django_session" WHERE "django_session"."session_key" = "new"."key" AND "django_session"."expire_date" > "new"."now" FOR UPDATE SKIP LOCKED) AS "found" LIMIT (SELECT 1000)) UPDATE "django_session" SET "expire_date" = "held"."expiry" FROM "held" WHERE "django_session"."ctid" = "held"."ctid" RETURNING "django_session"."session_key""#
             }
-        })
+        }
     }
 
-    fn arguments_together(&self, params: &[Param<'_>], rows: usize) -> Result<PgArguments, BoxDynError> {
+    fn arguments_together(&self, _: Together, params: &[Param<'_>], rows: usize) -> Result<PgArguments, BoxDynError> {
         let mut arguments = PgArguments::default();
         let width = params.len() / rows;
         arguments.reserve(width, 0);

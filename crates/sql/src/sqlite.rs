@@ -24,6 +24,7 @@ use sqlx::{Arguments, Row, SqlitePool};
 use crate::date;
 use crate::dialect::{Dialect, Failed, Param, Pools, Schema, Statements, Together};
 use crate::lease::Connections;
+use crate::sizes::padded;
 use crate::store::SqlStore;
 use file::File;
 pub use options::{SqliteOptions, Synchronous};
@@ -207,13 +208,18 @@ impl Dialect for Sqlite {
 
     const LANES: usize = 1;
 
-    fn together(kind: Together, rows: usize) -> Option<&'static str> {
-        Some(together::statement(kind, rows))
+    fn together(kind: Together, rows: usize) -> &'static str {
+        together::statement(kind, rows)
     }
 
-    fn arguments_together(&self, params: &[Param<'_>], rows: usize) -> Result<SqliteArguments, BoxDynError> {
+    fn arguments_together(
+        &self,
+        _: Together,
+        params: &[Param<'_>],
+        rows: usize,
+    ) -> Result<SqliteArguments, BoxDynError> {
         let mut arguments = self.arguments(params)?;
-        for _ in params.len()..together::padded(rows) * (params.len() / rows) {
+        for _ in params.len()..padded(rows) * (params.len() / rows) {
             arguments.add(None::<&str>)?;
         }
         Ok(arguments)

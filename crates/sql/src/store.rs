@@ -29,7 +29,7 @@ const UNDONE_TRIES: usize = 3;
 ///
 /// Each operation is one statement, hence one round trip; only a `replace`, a `rotate` or a guarded `delete` that was
 /// refused reads the row once more, to say what stands there. Those that wait at the same moment go together, in one
-/// statement (PostgreSQL) or transaction (SQLite), with an outcome for each. The version of a record is its stored text, since
+/// statement (PostgreSQL, MariaDB) or transaction (SQLite), with an outcome for each. The version of a record is its stored text, since
 /// Django's table has no other: a save that finds another text than it loaded changes nothing.
 ///
 /// Dropping the future of an operation leaves the row as it was or as it was to be, never in between.
@@ -128,7 +128,7 @@ impl<D: Dialect> SqlStore<D> {
 
     /// An error of a statement that carried `size` bytes. A server that is sent more than it takes may break the
     /// connection before its reason was read.
-    async fn explained(&self, doing: &'static str, error: Error, size: usize) -> Error {
+    pub(crate) async fn explained(&self, doing: &'static str, error: Error, size: usize) -> Error {
         if error.kind() != ErrorKind::Unavailable || size < LARGE {
             return error;
         }

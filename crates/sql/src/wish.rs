@@ -1,11 +1,11 @@
 //! The operations that can go together with others.
 
 use bytes::Bytes;
-use cloakroom_core::{Result, SessionKey, Timestamp};
+use cloakroom_core::{Error, ErrorKind, Result, SessionKey, Timestamp};
 use sqlx::Database;
 
 use crate::dialect::{Dialect, Param, Run, Together};
-use crate::group::Joined;
+use crate::group::{Joined, LARGE};
 use crate::store::{Side, SqlStore};
 
 type Row<D> = <<D as Dialect>::Db as Database>::Row;
@@ -106,12 +106,34 @@ impl<D: Dialect> SqlStore<D> {
         wishes: &[&Wish],
         repeated: &mut bool,
     ) -> Result<Vec<Joined<D>>> {
+        if let Some(question) = self.dialect.question() {
+            let none = || self.dialect.arguments(&[]);
+            let way = D::Db::fetch_optional;
+            let row = self.attempt(kind.doing(), kind.side(), way, question, &none, &mut false).await?;
+            self.dialect.answered(row.is_some());
+        }
+        if !self.dialect.goes_together() {
+            return Err(Error::new(ErrorKind::Unsupported, "this server takes no statements for many"));
+        }
         let mut params = Vec::with_capacity(MOST_PARAMS * wishes.len());
         wishes.iter().for_each(|wish| wish.add_params(&mut params));
-        let arguments = || self.dialect.arguments_together(&params, wishes.len());
-        let sql = D::together(kind, wishes.len()).unwrap_or_default();
-        let rows = self.attempt(kind.doing(), kind.side(), D::Db::fetch_all, sql, &arguments, repeated).await?;
-        self.outcomes(kind, wishes, &rows, *repeated)
+        let arguments = || self.dialect.arguments_together(kind, &params, wishes.len());
+        let sql = D::together(kind, wishes.len());
+        match self.attempt(kind.doing(), kind.side(), D::Db::fetch_all, sql, &arguments, repeated).await {
+            Ok(rows) => self.outcomes(kind, wishes, &rows, *repeated),
+            Err(error) => {
+                // Another server may have come in place of the one that was asked.
+                if error.kind() == ErrorKind::Unsupported {
+                    self.dialect.answered(false);
+                }
+                Err(self.explained(kind.doing(), error, params.iter().map(Param::size).sum()).await)
+            }
+        }
+    }
+
+    /// Whether an operation may go together with others.
+    pub(crate) fn goes_together(&self, wish: &Wish) -> bool {
+        wish.size() <= LARGE && self.dialect.goes_together()
     }
 
     /// What the rows that a statement for many gave mean for each member.
@@ -127,9 +149,12 @@ impl<D: Dialect> SqlStore<D> {
             let first = wishes.partition_point(|wish| wish.key().as_str() < &*key);
             let same = wishes[first..].iter().take_while(|wish| wish.key().as_str() == key);
             let last = first + same.count();
-            // A load of a key that several load gives a row for each of them.
-            if let Some(outcome) = outcomes[first..last].iter_mut().find(|o| matches!(o, Joined::Unmatched { .. })) {
-                *outcome = Joined::Matched(stored);
+            // Several may load a key, of whom some have come after the end of its record.
+            for (wish, outcome) in wishes.iter().zip(&mut outcomes).take(last).skip(first) {
+                match wish {
+                    Wish::Load { now, .. } if stored.as_ref().is_some_and(|stored| stored.expiry <= *now) => {}
+                    _ => *outcome = Joined::Matched(stored.clone()),
+                }
             }
         }
         Ok(outcomes)

@@ -314,7 +314,7 @@ async fn every_statement_for_many_finds_its_rows_by_their_keys() {
         run(&mut conn, preparation).await;
         for kind in [Together::Load, Together::Replace, Together::Touch] {
             for rows in [1, 2, 64] {
-                let statement = Sqlite::together(kind, rows).unwrap();
+                let statement = Sqlite::together(kind, rows);
                 let plan = plan(&mut conn, statement).await;
                 assert!(plan.contains("SEARCH django_session USING INDEX sqlite_autoindex_django_session_1"), "{plan}");
                 assert!(!plan.contains("SCAN django_session"), "{plan}");

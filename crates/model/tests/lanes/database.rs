@@ -11,10 +11,6 @@ pub(crate) mod dialect {
 
     pub(crate) trait Dialect: Send + Sync + 'static {
         const LANES: usize;
-
-        fn together(_: Together, _: usize) -> Option<&'static str> {
-            Some("a statement")
-        }
     }
 }
 
@@ -94,6 +90,10 @@ pub(crate) mod store {
 
         pub(crate) fn handle(&self) -> Self {
             Self { groups: self.groups.clone(), table: self.table.clone() }
+        }
+
+        pub(crate) fn goes_together(&self, _: &Wish) -> bool {
+            true
         }
 
         pub(crate) async fn by_one_statement(

@@ -14,34 +14,54 @@ on_each_server! {
     a_busy_pool_is_told
 }
 
-/// A transaction of another program that has changed a row and does not end. It ends with the connection.
+/// Another program that holds something up. It ends with the connection.
 pub(crate) enum Holder {
     #[cfg(feature = "postgres")]
-    Postgres(#[expect(dead_code, reason = "it is held")] sqlx::PgConnection),
+    Postgres(sqlx::PgConnection),
     #[cfg(feature = "mysql")]
-    MySql(#[expect(dead_code, reason = "it is held")] sqlx::MySqlConnection),
+    MySql(sqlx::MySqlConnection),
 }
 
 impl Holder {
-    pub(crate) async fn of(url: &str, number: u32) -> Self {
-        let change = format!("UPDATE django_session SET session_data = 'held' WHERE session_key = '{number:032}'");
+    async fn new(url: &str) -> Self {
         match url.split(':').next() {
             #[cfg(feature = "postgres")]
-            Some("postgres") => {
-                let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
-                conn.execute("BEGIN").await.unwrap();
-                assert_eq!(conn.execute(AssertSqlSafe(change)).await.unwrap().rows_affected(), 1);
-                Self::Postgres(conn)
-            }
+            Some("postgres") => Self::Postgres(sqlx::PgConnection::connect(url).await.unwrap()),
             #[cfg(feature = "mysql")]
-            Some("mysql") => {
-                let mut conn = sqlx::MySqlConnection::connect(url).await.unwrap();
-                conn.execute("BEGIN").await.unwrap();
-                assert_eq!(conn.execute(AssertSqlSafe(change)).await.unwrap().rows_affected(), 1);
-                Self::MySql(conn)
-            }
+            Some("mysql") => Self::MySql(sqlx::MySqlConnection::connect(url).await.unwrap()),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Runs a statement, for the number of rows.
+    async fn execute(&mut self, sql: String) -> u64 {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => conn.execute(AssertSqlSafe(sql)).await.unwrap().rows_affected(),
+            #[cfg(feature = "mysql")]
+            Self::MySql(conn) => conn.execute(AssertSqlSafe(sql)).await.unwrap().rows_affected(),
+        }
+    }
+
+    /// A transaction that has changed a row and does not end.
+    pub(crate) async fn of(url: &str, number: u32) -> Self {
+        let mut holder = Self::new(url).await;
+        holder.execute("BEGIN".into()).await;
+        let change = format!("UPDATE django_session SET session_data = 'held' WHERE session_key = '{number:032}'");
+        assert_eq!(holder.execute(change).await, 1);
+        holder
+    }
+
+    /// One that has locked the whole table.
+    pub(crate) async fn of_all(url: &str) -> Self {
+        let mut holder = Self::new(url).await;
+        if url.starts_with("postgres") {
+            holder.execute("BEGIN".into()).await;
+            holder.execute("LOCK TABLE django_session IN ACCESS EXCLUSIVE MODE".into()).await;
+        } else {
+            holder.execute("LOCK TABLES django_session WRITE".into()).await;
+        }
+        holder
     }
 }
 

@@ -16,7 +16,6 @@ mod postgres;
 mod proxy;
 mod round_trips;
 mod tls;
-#[cfg(feature = "postgres")]
 mod together;
 mod turns;
 
@@ -30,16 +29,20 @@ use cloakroom_test_servers::Kind;
 
 use common::{LATER, bytes, clock};
 
-/// Writes a test for each kind of server that is compiled in, from a function of the kind.
+/// Writes a test for each kind of server that is compiled in, from a function of the kind, which is run to
+/// its end by the function named first, if that is not the usual one.
 macro_rules! on_each_server {
     ($($(#[$attribute:meta])* $name:ident)*) => {
+        crate::on_each_server! { by crate::block_on; $($(#[$attribute])* $name)* }
+    };
+    (by $run:path; $($(#[$attribute:meta])* $name:ident)*) => {
         #[cfg(feature = "postgres")]
         mod on_postgres {
-            $(#[test] $(#[$attribute])* fn $name() { crate::block_on(super::$name(cloakroom_test_servers::Kind::Postgres)) })*
+            $(#[test] $(#[$attribute])* fn $name() { $run(super::$name(cloakroom_test_servers::Kind::Postgres)) })*
         }
         #[cfg(feature = "mysql")]
         mod on_mariadb {
-            $(#[test] $(#[$attribute])* fn $name() { crate::block_on(super::$name(cloakroom_test_servers::Kind::MariaDb)) })*
+            $(#[test] $(#[$attribute])* fn $name() { $run(super::$name(cloakroom_test_servers::Kind::MariaDb)) })*
         }
     };
 }

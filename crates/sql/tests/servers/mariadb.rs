@@ -1,13 +1,20 @@
 //! What is particular to MariaDB and MySQL.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched, Version};
 use cloakroom_core::wire::expiry::TimeZone;
 use cloakroom_core::{ErrorKind, SessionKey, Timestamp};
-use cloakroom_sql::MySqlStore;
-use cloakroom_test_servers::{Kind, require_or_skip, shared};
+use cloakroom_sql::{Dialect, MySql, MySqlStore, Together};
+use cloakroom_test_servers::{Kind, Options, require_or_skip, shared};
 use sqlx::mysql::MySqlPoolOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, Row};
+use tokio::task::JoinSet;
 
 use crate::common::{LATER, NOW, bytes, clock, key};
+use crate::locks::Holder;
+use crate::proxy::{Fault, Proxy};
 use crate::{block_on, create, open, payload, refused, store};
 
 fn named(text: &str) -> SessionKey {
@@ -155,5 +162,170 @@ fn more_than_the_server_takes() {
             refused(store.create(&key(2), large, LATER).await, ErrorKind::TooLarge, &["create a session"]);
         }
         assert_eq!(payload(&*store, &key(1)).await.unwrap(), "small");
+    });
+}
+
+/// As the other statements do, for the same odd rows and in every character set.
+#[test]
+fn many_are_compared_as_one_is() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        for collation in ["latin1_swedish_ci", "utf8mb3_unicode_ci", "utf16_general_ci", "utf8mb4_nopad_bin"] {
+            let url = server.database();
+            let store = store(&url).await;
+            let charset = collation.split('_').next().unwrap();
+            let convert = format!("ALTER TABLE django_session CONVERT TO CHARACTER SET {charset} COLLATE {collation}");
+            server.sql(&url, &convert);
+            for row in ["ABCDEFGH12", "spaces0000  ", "acc\u{e9}nt0000"] {
+                server.sql(&url, &format!("INSERT INTO django_session VALUES ('{row}', 'Text', '2040-01-01')"));
+            }
+            server.sql(&url, "INSERT INTO django_session VALUES ('wasalive', 'Text', '2030-01-01')");
+            for n in 1..=20 {
+                create(&*store, &key(n), "Text").await;
+            }
+            let lock = Holder::of_all(&url).await;
+            let mut work = JoinSet::new();
+            let odd = ["abcdefgh12", "spaces0000", "accent0000", "wasalive"].map(named);
+            for key in odd.into_iter().chain((1..=20).map(key)) {
+                let store = store.clone();
+                work.spawn(async move {
+                    let is_odd = key.as_str().contains(char::is_alphabetic);
+                    assert_eq!(store.load(&key).await.unwrap().is_none(), is_odd, "{collation} {key:?}");
+                    let touched = if is_odd { Touched::Gone } else { Touched::Touched };
+                    assert_eq!(store.touch(&key, LATER).await.unwrap(), touched, "{collation} {key:?}");
+                    for wrong in ["tEXT", "Text ", "T\u{e9}xt"] {
+                        let saved = store.replace(&key, &Version::payload(bytes(wrong)), bytes("x"), LATER).await;
+                        assert!(!matches!(saved.unwrap(), Replaced::Replaced(_)), "{collation} {key:?} {wrong}");
+                    }
+                    if !is_odd {
+                        let new = bytes(&format!("\u{e9} {}", key.as_str()));
+                        let saved = store.replace(&key, &Version::payload(bytes("Text")), new.clone(), LATER).await;
+                        assert!(matches!(saved.unwrap(), Replaced::Replaced(_)), "{collation} {key:?}");
+                        assert_eq!(store.load(&key).await.unwrap().unwrap().payload, new);
+                    }
+                });
+            }
+            // Until they wait.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(lock);
+            while let Some(done) = work.join_next().await {
+                done.unwrap();
+            }
+            let rows = "SELECT COUNT(*) FROM django_session WHERE BINARY CONVERT(session_data USING utf8mb4) = 'Text'";
+            assert_eq!(server.sql(&url, rows).trim(), "4", "{collation}: none was harmed");
+        }
+    });
+}
+
+/// As another server would that came in place of the first one, or as MySQL would: then each goes alone.
+#[test]
+fn a_server_that_does_not_know_the_statements() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        for text in ["OR @@binlog_format", "SKIP LOCKED"] {
+            let url = server.database();
+            let direct = store(&url).await;
+            let proxy = Proxy::new(server.port()).await;
+            let ours = store(&proxy.url(&url)).await;
+            for n in 1..=20 {
+                create(&*direct, &key(n), "old").await;
+            }
+            proxy.arm(text, Fault::Garble);
+            let lock = Holder::of_all(&url).await;
+            let mut saves = JoinSet::new();
+            for n in 1..=20 {
+                let ours = ours.clone();
+                let saving =
+                    async move { ours.replace(&key(n), &Version::payload(bytes("old")), bytes("new"), LATER).await };
+                saves.spawn(saving);
+            }
+            proxy.happened().await;
+            drop(lock);
+            while let Some(saved) = saves.join_next().await {
+                assert!(matches!(saved.unwrap(), Ok(Replaced::Replaced(_))));
+            }
+        }
+    });
+}
+
+/// An application's own pool, on a server whose log of statements would make its replicas differ: each goes alone.
+#[test]
+fn a_log_of_statements() {
+    block_on(async {
+        let options = Options::new(Kind::MariaDb).args(["--log-bin=log", "--binlog-format=STATEMENT", "--server-id=1"]);
+        let Some(server) = options.require_or_skip() else { return };
+        let pool = MySqlPoolOptions::new().max_connections(2).connect(&server.database()).await.unwrap();
+        let store = Arc::new(MySqlStore::from_pool(pool, clock()));
+        store.migrations().apply().await.unwrap();
+        let mut work = JoinSet::new();
+        for n in 1..=50 {
+            let store = store.clone();
+            work.spawn(async move {
+                let version = create(&*store, &key(n), "old").await;
+                let saved = store.replace(&key(n), &version, bytes("new"), LATER).await;
+                assert!(matches!(saved, Ok(Replaced::Replaced(_))), "{saved:?}");
+            });
+        }
+        while let Some(done) = work.join_next().await {
+            done.unwrap();
+        }
+        let count =
+            "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'COM_INSERT_SELECT'";
+        assert_eq!(server.sql("mysql", count).trim(), "0");
+    });
+}
+
+/// Many that are small enough each, and too much for one statement.
+#[test]
+fn more_than_the_server_takes_at_once() {
+    block_on(async {
+        let Some(server) = require_or_skip(Kind::MariaDb) else { return };
+        server.sql("mysql", "SET GLOBAL max_allowed_packet = 262144");
+        let url = server.database();
+        let store = store(&url).await;
+        let large = "x".repeat(30_000);
+        for n in 1..=40 {
+            create(&*store, &key(n), &large).await;
+        }
+        let lock = Holder::of_all(&url).await;
+        let mut saves = JoinSet::new();
+        for n in 1..=40 {
+            let (store, expected) = (store.clone(), Version::payload(bytes(&large)));
+            saves.spawn(async move { store.replace(&key(n), &expected, bytes("new"), LATER).await });
+        }
+        // Until they wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(lock);
+        while let Some(saved) = saves.join_next().await {
+            assert!(matches!(saved.as_ref().unwrap(), Ok(Replaced::Replaced(_))), "{saved:?}");
+        }
+    });
+}
+
+/// However large the table is.
+#[test]
+fn every_statement_for_many_finds_its_rows_by_their_keys() {
+    block_on(async {
+        let Some(server) = shared(Kind::MariaDb) else { return };
+        let url = server.database();
+        store(&url).await;
+        let mut conn = MySqlConnection::connect(&url).await.unwrap();
+        let fill = "INSERT INTO django_session SELECT LPAD(seq, 32, '0'), 'x', '2040-01-01' FROM seq_1_to_20000";
+        for preparation in ["DO 1", "INSERT INTO django_session VALUES ('abcdefgh', 'x', '2040-01-01')", fill] {
+            conn.execute(preparation).await.unwrap();
+            for kind in [Together::Load, Together::Replace, Together::Touch] {
+                for rows in [1, 64] {
+                    let statement = format!("EXPLAIN {}", MySql::together(kind, rows));
+                    let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
+                    for n in 0..statement.matches('?').count() {
+                        query = query.bind(if n % 64 < 60 { Some(format!("{n:032}")) } else { None });
+                    }
+                    let plan = query.fetch_all(&mut conn).await.unwrap();
+                    assert_eq!(plan.len(), 1, "{kind:?}");
+                    let column = |name| plan[0].get::<Option<String>, _>(name).unwrap_or_default();
+                    assert_eq!((&*column("type"), &*column("key")), ("range", "PRIMARY"), "{kind:?} of {rows}");
+                }
+            }
+        }
     });
 }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use cloakroom_core::store::{Deleted, Replaced, Store, Version};
 use cloakroom_core::{ErrorKind, Timestamp};
-use cloakroom_sql::PostgresStore;
+use cloakroom_sql::{Dialect, Postgres, PostgresStore, Together};
 use cloakroom_test_servers::{Kind, Options, shared};
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use crate::common::{LATER, NOW, bytes, clock, key};
 use crate::locks::Holder;
@@ -147,5 +148,38 @@ fn without_a_statement_cache() {
         create(&*store, &key(1), "x").await;
         assert_eq!(payload(&*store, &key(1)).await.unwrap(), "x");
         assert_eq!(payload(&*store, &key(1)).await.unwrap(), "x");
+    });
+}
+
+/// A plan that is kept does not depend on how large the table was when it was made: none reads all of it.
+#[test]
+fn every_statement_for_many_finds_its_rows_by_their_keys() {
+    block_on(async {
+        let Some(server) = shared(Kind::Postgres) else { return };
+        let url = server.database();
+        store(&url).await;
+        let mut conn = PgConnection::connect(&url).await.unwrap();
+        conn.execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
+        let fill = "INSERT INTO django_session SELECT lpad(n::text, 32, '0'), repeat('x', 600), now() + '1 day'
+                    FROM generate_series(1, 20000) AS n";
+        for preparation in ["", fill, "ANALYZE django_session"] {
+            conn.execute(preparation).await.unwrap();
+            for (kind, parameters) in [
+                (Together::Load, "'{}', '{}'"),
+                (Together::Replace, "'{}', '{}', '{}', '{}'"),
+                (Together::Touch, "'{}', '{}', '{}'"),
+            ] {
+                let statement = Postgres::together(kind, 64);
+                conn.execute(AssertSqlSafe(format!("PREPARE many AS {statement}"))).await.unwrap();
+                let rows = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN EXECUTE many ({parameters})")));
+                let rows = rows.fetch_all(&mut conn).await.unwrap();
+                let plan = rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n");
+                conn.execute("DEALLOCATE many").await.unwrap();
+                assert!(
+                    plan.contains("Index Scan") && !plan.contains("Seq Scan"),
+                    "{preparation}\n{statement}\n{plan}"
+                );
+            }
+        }
     });
 }

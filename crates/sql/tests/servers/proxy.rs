@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     LoseRequest,
     /// The text goes through; from there on there is silence.
     Silence,
+    /// Another text of the same length goes through in its place.
+    Garble,
 }
 
 /// A proxy to a server. It ends with its runtime.
@@ -79,16 +81,21 @@ async fn pass(mut client: TcpStream, state: Arc<State>) {
                 let Ok(read @ 1..) = read else { return };
                 let fault = {
                     let mut armed = state.fault.lock().unwrap();
-                    let hit = armed.as_ref().is_some_and(|(text, _)| {
-                        request[..read].windows(text.len()).any(|window| window == text)
+                    let place = armed.as_ref().and_then(|(text, _)| {
+                        request[..read].windows(text.len()).position(|window| window == text)
                     });
-                    if hit { armed.take().map(|(_, fault)| fault) } else { None }
+                    let hit = place.and_then(|place| Some((place, armed.take()?)));
+                    if let Some((place, (text, Fault::Garble))) = &hit {
+                        request[*place..place + text.len()].fill(b'?');
+                    }
+                    hit.map(|(_, (_, fault))| fault)
                 };
                 if fault != Some(Fault::LoseRequest) && server.write_all(&request[..read]).await.is_err() {
                     return;
                 }
                 match fault {
                     None => {}
+                    Some(Fault::Garble) => state.lost.add_permits(1),
                     Some(Fault::Silence) => {
                         state.lost.add_permits(1);
                         // Whatever comes from here on is read and forgotten, so that nobody notices.
