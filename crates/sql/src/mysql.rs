@@ -194,8 +194,8 @@ impl Dialect for MySql {
         Ok(arguments)
     }
 
-    // The second goes on while the first waits for a row.
-    const LANES: usize = 2;
+    // With fewer, a few loads at a time take twice as long. In a crowd it makes no difference.
+    const LANES: usize = 4;
 
     fn together(kind: Together, rows: usize) -> &'static str {
         together::statement(kind, rows)

@@ -302,7 +302,7 @@ async fn many_take_fewer_statements(kind: Kind) {
         assert!(matches!(create.await.unwrap(), Created::Created(_)));
     }
     let count = count(&server, kind) - before;
-    // Of each kind those that the two lanes held, and one for the others; and questions whether that works here.
+    // Of each kind those that had a lane, and one for the others; and questions whether that works here.
     assert!((12..30).contains(&count), "{count} statements for 242 operations");
 }
 
