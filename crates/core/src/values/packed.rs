@@ -54,8 +54,8 @@ impl Values {
     /// # Errors
     /// [`ErrorKind::Corrupted`] for anything else, and for 4 GiB.
     pub(crate) fn unpack(packed: Bytes) -> Result<Self> {
-        let items = packed.strip_prefix(&*SEAL).filter(|_| u32::try_from(packed.len()).is_ok());
-        let Some((entries, marks)) = items.and_then(|items| entries(items, &packed)) else {
+        let ours = packed.starts_with(&*SEAL) && u32::try_from(packed.len()).is_ok();
+        let Some((entries, marks)) = ours.then(|| entries(&packed, SEAL.len())).flatten() else {
             let what = "this is none of the sessions that this process keeps, or one of 4 GiB";
             return Err(Error::new(ErrorKind::Corrupted, what));
         };
@@ -63,21 +63,19 @@ impl Values {
     }
 }
 
-/// The entries of all items, which stand at the end of `source`, and the marks of their keys.
-fn entries(mut items: &[u8], source: &[u8]) -> Option<(Vec<Entry>, u64)> {
+/// The entries of all items, which begin at `at`, and the marks of their keys.
+fn entries(source: &[u8], at: usize) -> Option<(Vec<Entry>, u64)> {
     let (mut entries, mut marks) = (Vec::with_capacity(SMALL), 0);
+    let mut items = &source[at..];
     while !items.is_empty() {
-        let (key_length, value_length);
-        (key_length, items) = split_length(items)?;
-        (value_length, items) = split_length(items)?;
-        let start = source.len() - items.len();
-        let (key, rest) = items.split_at_checked(key_length)?;
-        let (value, rest) = rest.split_at_checked(value_length)?;
-        debug_assert!(value.is_ascii() && json::is_valid(ascii(value)));
+        let (key_length, value_length, texts) = split_lengths(items)?;
+        let start = source.len() - texts.len();
+        let (middle, end) = (start + key_length, start + key_length + value_length);
+        let key = source.get(start..middle)?;
+        items = source.get(end..)?;
+        debug_assert!(source[middle..end].is_ascii() && json::is_valid(ascii(&source[middle..end])));
         marks |= mark(key);
-        let middle = start + key_length;
-        entries.push(Entry { key: Text::source(start..middle), value: Text::source(middle..middle + value_length) });
-        items = rest;
+        entries.push(Entry { key: Text::source(start..middle), value: Text::source(middle..end) });
     }
     Some((entries, marks))
 }
@@ -92,12 +90,10 @@ impl Entry {
 }
 
 /// How many bytes a length takes.
+#[inline(always)]
 fn width(length: usize) -> usize {
-    let mut width = 1;
-    while length >> (7 * width) != 0 {
-        width += 1;
-    }
-    width
+    // As nearly all do.
+    if length < 0x80 { 1 } else { length.ilog2() as usize / 7 + 1 }
 }
 
 fn push_length(out: &mut Vec<u8>, mut length: usize) {
@@ -108,17 +104,22 @@ fn push_length(out: &mut Vec<u8>, mut length: usize) {
     out.push(length as u8);
 }
 
-/// The length that the bytes begin with, and what stands after it.
+/// The two lengths that an item begins with, and what stands after them.
 #[inline(always)]
-fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    match bytes {
+fn split_lengths(item: &[u8]) -> Option<(usize, usize, &[u8])> {
+    match item {
         // As nearly all are.
-        [short @ ..0x80, rest @ ..] => Some((usize::from(*short), rest)),
-        long => split_long(long),
+        [key @ ..0x80, value @ ..0x80, texts @ ..] => Some((usize::from(*key), usize::from(*value), texts)),
+        _ => {
+            let (key, rest) = split_length(item)?;
+            let (value, texts) = split_length(rest)?;
+            Some((key, value, texts))
+        }
     }
 }
 
-fn split_long(bytes: &[u8]) -> Option<(usize, &[u8])> {
+#[inline(never)]
+fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (mut length, mut rest) = (0, bytes);
     // Five bytes are enough for 4 GiB.
     for at in 0..5 {
