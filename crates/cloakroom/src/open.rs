@@ -53,7 +53,7 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
         }
         EngineName::Cache => {
             let Cache { store, codec, peek } = cache(settings, CACHE_ENGINE, clock)?;
-            let codec = codec.unwrap_or_else(Codec::json);
+            let codec = codec.unwrap_or_else(Codec::in_process);
             entries = Some(store.clone());
             records = Some(Records { peek, codec: codec.clone() });
             Engine::Store { store, codec }

@@ -84,7 +84,7 @@ impl Visitor {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if the settings are wrong.
     pub fn under(settings: cloakroom_core::settings::SettingsBuilder, clock: Clock) -> Result<Self> {
         let settings = settings.build().map_err(cloakroom_core::Error::from)?;
-        let engine = Engine::Store { store: Arc::new(MemoryStore::new(clock.clone())), codec: Codec::json() };
+        let engine = Engine::Store { store: Arc::new(MemoryStore::new(clock.clone())), codec: Codec::in_process() };
         let exchange = Exchange::new(engine, policy(&settings)?, clock, KeySource::system());
         Ok(Self { exchange, cookie: None, request: None })
     }

@@ -21,7 +21,7 @@ use crate::values::Values;
 use crate::wire::cookie::CookieWriter;
 use crate::wire::expiry::ExpiryRules;
 use save::Job;
-pub(crate) use whole::{Progress, Whole};
+pub(crate) use whole::{Progress, ProgressOf, Whole};
 
 /// Sessions whose retries queue up together; a power of two.
 const QUEUES: usize = 64;
@@ -185,7 +185,7 @@ impl Keeper {
     }
 
     /// Saves the session as it stands, and deletes the record it leaves behind, if any.
-    pub(crate) async fn save(&self, state: &Mutex<State>, progress: &Progress) -> Result<()> {
+    pub(crate) async fn save(&self, state: &Mutex<State>, progress: ProgressOf<'_>) -> Result<()> {
         self.load(state).await?;
         lock(state).check_writable()?;
         match &self.engine {

@@ -23,6 +23,7 @@ struct Slot {
     state: Mutex<State>,
     /// One load or save of this session at a time; the state's own lock is never held while a store works.
     io: tokio::sync::Mutex<()>,
+    progress: Progress,
     /// Whether the request carried the session cookie, valid or not.
     cookie_presented: bool,
 }
@@ -30,7 +31,8 @@ struct Slot {
 impl SessionSlot {
     pub(crate) fn new(keeper: Arc<Keeper>, key: Option<SessionKey>, cookie_presented: bool) -> Self {
         let state = Mutex::new(State::new(key));
-        Self(Arc::new(Slot { keeper, state, io: tokio::sync::Mutex::new(()), cookie_presented }))
+        let (io, progress) = (tokio::sync::Mutex::new(()), Progress::default());
+        Self(Arc::new(Slot { keeper, state, io, progress, cookie_presented }))
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -39,6 +41,10 @@ impl SessionSlot {
 
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.0.keeper
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     pub(crate) fn cookie_presented(&self) -> bool {
@@ -54,10 +60,9 @@ impl SessionSlot {
     }
 
     pub(crate) fn delete_flushed(&self) -> Whole {
-        let slot = self.clone();
-        Whole::new(|progress| async move {
+        Whole::new(self, |slot, save| async move {
             let _turn = slot.turn().await;
-            progress.begin();
+            slot.progress().of(save).begin();
             slot.0.keeper.delete_flushed(&slot.0.state).await
         })
     }
@@ -78,10 +83,9 @@ impl SessionSlot {
 
     pub(crate) fn whole_save(&self) -> Whole {
         self.state().accessed = true;
-        let slot = self.clone();
-        Whole::new(|progress| async move {
+        Whole::new(self, |slot, save| async move {
             let _turn = slot.turn().await;
-            slot.0.keeper.save(&slot.0.state, &progress).await
+            slot.0.keeper.save(&slot.0.state, slot.progress().of(save)).await
         })
     }
 
@@ -113,7 +117,7 @@ impl SessionSlot {
             state.key = Some(drawn);
             state.record = Record::Absent;
         }
-        self.0.keeper.save(&self.0.state, &Progress::default()).await
+        self.0.keeper.save(&self.0.state, self.progress().of(self.progress().new_save())).await
     }
 
     /// Asks the store again, and returns what stands there now: Django's `load`. What was loaded or changed stays as

@@ -1,5 +1,7 @@
 //! The data of a session: an ordered dictionary of raw JSON.
 
+mod packed;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -32,8 +34,8 @@ pub struct Values(
 
 #[derive(Clone, Default)]
 struct Table {
-    /// The text that was parsed; ASCII. Bytes, so that only what is asked for is looked at again, and shared with the
-    /// payload from which it came.
+    /// What was read: JSON in ASCII, or the [`packed`] form. Bytes, so that only what is asked for is looked at again, and
+    /// shared with the payload from which it came.
     source: Bytes,
     entries: Vec<Entry>,
     /// The [`mark`] of each key: nearly every key that is looked for in vain has another mark than all that are there.

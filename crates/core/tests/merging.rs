@@ -230,7 +230,7 @@ impl Site {
         let mut data = Vec::new();
         for key in self.store.list(None, 1_000).await.unwrap() {
             let payload = self.store.load(&key).await.unwrap().unwrap().payload;
-            data.push(String::from_utf8(payload.to_vec()).unwrap());
+            data.push(Codec::in_process().decode(&payload).unwrap().to_json());
         }
         data.sort();
         data
@@ -240,7 +240,7 @@ impl Site {
 fn exchange(store: Arc<dyn Store>, clock: Clock) -> Exchange {
     let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
     let policy = Policy::new(cookie, ExpiryRules::default());
-    Exchange::new(Engine::Store { store, codec: Codec::json() }, policy, clock, KeySource::system())
+    Exchange::new(Engine::Store { store, codec: Codec::in_process() }, policy, clock, KeySource::system())
 }
 
 async fn open(exchange: &Exchange, key: &SessionKey) -> (SessionSlot, Session) {

@@ -27,7 +27,7 @@ impl Site {
     fn new() -> Self {
         let clock = Clock::manual(Timestamp::from_secs(1_900_000_000));
         let store = StandIn::new(&clock);
-        let engine = Engine::Store { store: store.clone(), codec: Codec::json() };
+        let engine = Engine::Store { store: store.clone(), codec: Codec::in_process() };
         Self { store, exchange: exchange(engine, clock) }
     }
 

@@ -19,7 +19,7 @@ pub(super) async fn sessions(engine: &str) -> anyhow::Result<Sessions> {
         "memory" => {
             // What `SESSION_ENGINE = "cache"` is without a server, with room for more than a million.
             let store = Arc::new(MemoryStore::with_max_entries(Clock::system(), 2_000_000));
-            Sessions::with_engine(settings.build()?, Engine::Store { store, codec: Codec::json() })?
+            Sessions::with_engine(settings.build()?, Engine::Store { store, codec: Codec::in_process() })?
         }
         "memory-signed" => Sessions::with_store(settings.build()?, Arc::new(MemoryStore::new(Clock::system())))?,
         "signed_cookies" => Sessions::from_settings(settings.engine(EngineName::SignedCookies).build()?).await?,

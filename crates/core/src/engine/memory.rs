@@ -1,9 +1,9 @@
 //! Sessions in this process: Django's cache engine with an in-process cache.
 
 mod shard;
+mod spread;
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Once;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use shard::{Record, Shard};
+use spread::Spread;
 
 /// Shards, each with a lock of its own, so that requests seldom wait for each other. A power of two.
 const SHARDS: usize = 64;
@@ -45,7 +46,7 @@ const SWEPT_BY_CREATE: usize = 4;
 pub struct MemoryStore {
     clock: Clock,
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    spread: Spread,
     max_per_shard: usize,
     /// Never the same number twice, so that a record which was deleted and made anew is another version.
     versions: AtomicU64,
@@ -72,7 +73,7 @@ impl MemoryStore {
         Self {
             clock,
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            spread: Spread::new(),
             max_per_shard: (max_entries / shards).clamp(1, Shard::MAX),
             versions: AtomicU64::new(1),
             evicted: AtomicU64::new(0),
@@ -97,7 +98,7 @@ impl MemoryStore {
 
     /// The shard of a key, and the hash under which the key stands in it.
     fn shard(&self, key: &SessionKey) -> (MutexGuard<'_, Shard>, u32) {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.spread.hash(key);
         // The upper half chooses the shard, the lower the place in it: independent of each other.
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         (lock(&self.shards[shard]), hash as u32)

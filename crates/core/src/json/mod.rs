@@ -59,6 +59,11 @@ pub fn from_str<T: DeserializeOwned>(raw: &str) -> Result<T> {
     typed(raw)
 }
 
+/// Whether the text is one JSON value.
+pub(crate) fn is_valid(text: &str) -> bool {
+    scan::validate(text).is_ok()
+}
+
 /// Reads text that has been validated already.
 fn typed<T: DeserializeOwned>(raw: &str) -> Result<T> {
     de::from_valid(raw).map_err(|mismatch| {
@@ -105,7 +110,7 @@ impl RawJson {
 
     /// Wraps text which is known to be one valid JSON value in ASCII.
     pub(crate) fn from_valid(text: &str) -> Self {
-        debug_assert!(text.is_ascii() && scan::validate(text).is_ok());
+        debug_assert!(text.is_ascii() && is_valid(text));
         Self(text.into())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use super::{Keeper, Progress, delete, lock};
+use super::{Keeper, ProgressOf, delete, lock};
 use crate::clock::Timestamp;
 use crate::delta::Delta;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +31,7 @@ pub(super) struct Job<'a> {
     store: &'a dyn Store,
     codec: &'a Codec,
     state: &'a Mutex<State>,
-    progress: &'a Progress,
+    progress: ProgressOf<'a>,
     key: Option<SessionKey>,
     record: Record,
     payload: Bytes,
@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
         store: &'a dyn Store,
         codec: &'a Codec,
         state: &'a Mutex<State>,
-        progress: &'a Progress,
+        progress: ProgressOf<'a>,
     ) -> Self {
         let mut locked = lock(state);
         locked.unsaved = false;

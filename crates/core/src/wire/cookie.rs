@@ -118,7 +118,7 @@ impl CookieWriter {
 
     /// [`set`](Self::set) with a session's key.
     pub(crate) fn set_key(&self, key: &SessionKey, lifetime: Option<(i64, Timestamp)>) -> String {
-        match is_all_bare(key.as_bytes()) {
+        match key.is_storable() || is_all_bare(key.as_bytes()) {
             true => self.set_as(key.as_bytes(), lifetime),
             false => self.set(key.as_str(), lifetime),
         }

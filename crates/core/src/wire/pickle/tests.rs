@@ -140,6 +140,7 @@ fn no_codec_writes_over_what_it_cannot_represent() {
     let secrets = super::super::signing::Secrets::new("secret");
     for codec in [
         Codec::json(),
+        Codec::in_process(),
         Codec::signed_json(&secrets),
         Codec::django_redis_json(),
         Codec::pickle(Protocol::V4),
