@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong, as a stable name to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +65,12 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same for one more of those whom it concerns.
+    #[must_use]
+    pub fn shared(self: &Arc<Self>) -> Self {
+        Self::new(self.kind(), self.to_string()).with_source(Arc::clone(self))
     }
 
     /// What went wrong, as a stable name to match on.

@@ -30,7 +30,7 @@ pub(crate) struct Link {
     address: String,
     connect_timeout: Duration,
     response_timeout: Duration,
-    lines: RwLock<Vec<Line>>,
+    lines: RwLock<Vec<Held>>,
     /// Whether the server refused a command for many sessions: from then on each load goes alone.
     apart: AtomicBool,
     /// Held by whoever connects, so that a crowd makes one connection.
@@ -48,9 +48,14 @@ pub(crate) enum Route {
 #[derive(Clone)]
 struct Line {
     number: u64,
+    connection: Connection,
+}
+
+/// A connection for whoever needs it.
+struct Held {
     /// Whose it is; everybody's if there is a near cache, which knows what it hears on one connection.
     runtime: Option<runtime::Id>,
-    connection: Connection,
+    line: Line,
     loads: Arc<Loads>,
 }
 
@@ -164,7 +169,7 @@ impl Link {
 
     /// The loads that are about to use the present connection, if there is one, and if loads may go together.
     pub(crate) fn loads(&self) -> Option<Arc<Loads>> {
-        if self.apart.load(Ordering::Relaxed) { None } else { self.find(|line| line.loads.clone()) }
+        if self.apart.load(Ordering::Relaxed) { None } else { self.find(|held| held.loads.clone()) }
     }
 
     /// Lets each load go alone from now on.
@@ -207,11 +212,11 @@ impl Link {
             .open(number)
             .await
             .inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
-        let line = Line { number, runtime: self.runtime(), connection, loads: Arc::default() };
+        let line = Line { number, connection };
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
         // Those of runtimes that are no more.
-        lines.retain(|line| !line.connection.is_over());
-        lines.push(line.clone());
+        lines.retain(|held| !held.line.connection.is_over());
+        lines.push(Held { runtime: self.runtime(), line: line.clone(), loads: Arc::default() });
         debug!(address = self.address, number = line.number, "connected to Redis");
         Ok(line)
     }
@@ -232,19 +237,19 @@ impl Link {
     }
 
     fn present(&self) -> Option<Line> {
-        self.find(Line::clone)
+        self.find(|held| held.line.clone())
     }
 
-    fn find<T>(&self, of: impl FnOnce(&Line) -> T) -> Option<T> {
+    fn find<T>(&self, of: impl FnOnce(&Held) -> T) -> Option<T> {
         let runtime = self.runtime();
         let lines = self.lines.read().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().find(|line| line.runtime == runtime).map(of)
+        lines.iter().find(|held| held.runtime == runtime).map(of)
     }
 
     /// Gives up a connection, unless that was done already.
     fn give_up(&self, number: u64) {
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = lines.iter().position(|line| line.number == number) {
+        if let Some(place) = lines.iter().position(|held| held.line.number == number) {
             lines.swap_remove(place);
             if let Some(tracking) = &self.tracking {
                 tracking.near.give_up(number);

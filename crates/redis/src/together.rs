@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloakroom_core::store::Stored;
-use cloakroom_core::{Error, Result, SessionKey};
+use cloakroom_core::{Result, SessionKey};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
@@ -130,8 +130,7 @@ async fn tell(
         Err(error) => {
             let error = Arc::new(error);
             for answer in answers {
-                let copy = Error::new(error.kind(), error.to_string()).with_source(error.clone());
-                drop(answer.send(Some(Err(copy))));
+                drop(answer.send(Some(Err(error.shared()))));
             }
         }
     }
@@ -142,6 +141,8 @@ mod tests {
     use std::future::ready;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+
+    use cloakroom_core::{Error, ErrorKind};
 
     use super::*;
 
@@ -233,16 +234,13 @@ mod tests {
     async fn all_hear_of_a_failure() {
         let loads = Loads::default();
         let keys: Vec<_> = (0..3).map(key).collect();
-        let load = |_| ready(Err(Error::new(cloakroom_core::ErrorKind::Unavailable, "the server is down")));
+        let load = |_| ready(Err(Error::new(ErrorKind::Unavailable, "the server is down")));
         let _first = is_alone(poll(pin!(loads.join(&keys[0], load)))).expect("alone");
         let mut waiting: Vec<_> = keys.iter().map(|key| Box::pin(loads.join(key, load))).collect();
         waiting.iter_mut().for_each(|one| assert!(poll(one.as_mut()).is_pending()));
         for one in waiting {
             let Joined::Done(Err(error)) = one.await else { panic!("it was done, and failed") };
-            assert_eq!(
-                (error.kind(), error.to_string().as_str()),
-                (cloakroom_core::ErrorKind::Unavailable, "the server is down")
-            );
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "the server is down"));
         }
     }
 }

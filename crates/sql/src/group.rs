@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use cloakroom_core::store::Stored;
-use cloakroom_core::{Error, ErrorKind, Result};
+use cloakroom_core::{ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use crate::dialect::{Dialect, Together};
@@ -356,8 +356,7 @@ impl<D: Dialect> SqlStore<D> {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let error = Arc::new(error);
                 for waiting in many {
-                    let copy = Error::new(error.kind(), error.to_string()).with_source(error.clone());
-                    drop(waiting.answer.send(Err(copy)));
+                    drop(waiting.answer.send(Err(error.shared())));
                 }
             }
             // Somebody's data may be the reason.

@@ -198,7 +198,7 @@ impl Dialect for MySql {
     const LANES: usize = 4;
 
     fn together(kind: Together, rows: usize) -> &'static str {
-        together::statement(kind, rows)
+        together::MANY.text(kind, rows)
     }
 
     fn goes_together(&self) -> bool {

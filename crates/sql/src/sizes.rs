@@ -2,9 +2,32 @@
 
 use std::sync::OnceLock;
 
+use crate::dialect::Together;
+
 /// How many sizes of each statement there are: for 2, 4, 8 … rows. A connection keeps each that it has prepared, so there
 /// must not be one for every number. What is left over is filled up with NULL, which matches nothing.
 const SIZES: usize = 6;
+
+/// The statements of a dialect.
+pub(crate) struct Many {
+    pub(crate) load: &'static Sizes,
+    pub(crate) create: &'static Sizes,
+    pub(crate) replace: &'static Sizes,
+    pub(crate) touch: &'static Sizes,
+}
+
+impl Many {
+    /// The text for at least so many rows, which are [`padded`].
+    pub(crate) fn text(&self, kind: Together, rows: usize) -> &str {
+        let sizes = match kind {
+            Together::Load => self.load,
+            Together::Create => self.create,
+            Together::Replace => self.replace,
+            Together::Touch => self.touch,
+        };
+        sizes.text(rows)
+    }
+}
 
 /// One statement, in all sizes.
 pub(crate) struct Sizes {
@@ -18,8 +41,7 @@ impl Sizes {
         Self { write, texts: [const { OnceLock::new() }; SIZES] }
     }
 
-    /// The text for at least so many rows, which are [`padded`].
-    pub(crate) fn text(&self, rows: usize) -> &str {
+    fn text(&self, rows: usize) -> &str {
         let rows = padded(rows);
         self.texts[rows.ilog2() as usize - 1].get_or_init(|| (self.write)(rows))
     }

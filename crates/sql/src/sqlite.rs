@@ -209,7 +209,7 @@ impl Dialect for Sqlite {
     const LANES: usize = 1;
 
     fn together(kind: Together, rows: usize) -> &'static str {
-        together::statement(kind, rows)
+        together::MANY.text(kind, rows)
     }
 
     fn arguments_together(

@@ -12,7 +12,7 @@ use sqlx::error::BoxDynError;
 use sqlx::mysql::MySqlArguments;
 
 use crate::dialect::{Param, Together};
-use crate::sizes::{Sizes, list, padded};
+use crate::sizes::{Many, Sizes, list, padded};
 
 /// Gives a row if the server knows the statements: MariaDB alone reads the comment, from that version on. A log of
 /// statements would be another reason against them, since a replica passes other rows than its primary. (It takes an
@@ -46,6 +46,8 @@ static TOUCH: Sizes = Sizes::of(|rows| {
     change(&column, &is_alive, "")
 });
 
+pub(super) static MANY: Many = Many { load: &LOAD, create: &CREATE, replace: &REPLACE, touch: &TOUCH };
+
 /// Where a row's key stands among those that are given as bytes; 0 if it does not.
 fn place(column: &str) -> String {
     format!("FIELD(CAST(CONVERT(`held`.`session_key` USING utf8mb4) AS BINARY), {column})")
@@ -58,17 +60,6 @@ fn change(column: &str, fits: &str, more: &str) -> String {
     format!(
         "INSERT INTO `django_session` (`session_key`, `session_data`, `expire_date`) SELECT `held`.`session_key`, {place}, '1000-01-01' FROM `django_session` AS `held` FORCE INDEX (PRIMARY) WHERE `held`.`session_key` IN ({column}) AND {fits} FOR UPDATE SKIP LOCKED ON DUPLICATE KEY UPDATE `expire_date` = ELT(VALUES(`session_data`), {column}){more} RETURNING `session_key`"
     )
-}
-
-/// The statement for so many rows.
-pub(super) fn statement(kind: Together, rows: usize) -> &'static str {
-    let sizes = match kind {
-        Together::Load => &LOAD,
-        Together::Create => &CREATE,
-        Together::Replace => &REPLACE,
-        Together::Touch => &TOUCH,
-    };
-    sizes.text(rows)
 }
 
 /// What stands in a statement's text for the parameters of all rows.
@@ -98,7 +89,7 @@ fn parts(kind: Together) -> &'static [Part] {
     }
 }
 
-/// The parameters of [`statement`], from so many rows of them, one after the other. `date` writes a moment.
+/// The parameters of [`MANY`]'s texts, from so many rows of them, one after the other. `date` writes a moment.
 ///
 /// # Errors
 /// If a payload is no text: the others would have to travel as bytes too.

@@ -1,7 +1,6 @@
 //! The statements for many rows: their parameters are a table of values, whose size is a part of the text.
 
-use crate::dialect::Together;
-use crate::sizes::{Sizes, list};
+use crate::sizes::{Many, Sizes, list};
 
 // The dialect's other statements, with a table of values in place of a row of them. Found by key in every case: there is
 // a test of it.
@@ -30,13 +29,4 @@ static TOUCH: Sizes = Sizes::of(|rows| {
     )
 });
 
-/// The statement for so many rows.
-pub(super) fn statement(kind: Together, rows: usize) -> &'static str {
-    let sizes = match kind {
-        Together::Load => &LOAD,
-        Together::Create => &CREATE,
-        Together::Replace => &REPLACE,
-        Together::Touch => &TOUCH,
-    };
-    sizes.text(rows)
-}
+pub(super) static MANY: Many = Many { load: &LOAD, create: &CREATE, replace: &REPLACE, touch: &TOUCH };

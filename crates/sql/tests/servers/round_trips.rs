@@ -23,16 +23,19 @@ fn count(server: &Server, kind: Kind) -> u64 {
     text.trim().parse().unwrap()
 }
 
-async fn operations_cost_one_statement(kind: Kind) {
+/// A server that counts statements.
+pub(crate) fn counting(kind: Kind) -> Option<Server> {
     let options = Options::new(kind);
-    let options = match is_postgres(kind) {
-        true => options.args(["-c", "shared_preload_libraries=pg_stat_statements"]),
-        false => options,
-    };
-    let Some(server) = options.require_or_skip() else { return };
-    if is_postgres(kind) {
-        server.sql("postgres", "CREATE EXTENSION pg_stat_statements");
+    if !is_postgres(kind) {
+        return options.require_or_skip();
     }
+    let server = options.args(["-c", "shared_preload_libraries=pg_stat_statements"]).require_or_skip()?;
+    server.sql("postgres", "CREATE EXTENSION pg_stat_statements");
+    Some(server)
+}
+
+async fn operations_cost_one_statement(kind: Kind) {
+    let Some(server) = counting(kind) else { return };
     let url = server.database();
     let store = store(&format!("{url}?pool=1")).await;
     // Which opens the connection.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cloakroom_core::store::{Created, Deleted, Replaced, Store, Touched, Version};
 use cloakroom_core::{ErrorKind, Result};
-use cloakroom_test_servers::{Kind, Options, Server, require_or_skip, shared};
+use cloakroom_test_servers::{Kind, Server, require_or_skip, shared};
 use tokio::task::{JoinHandle, yield_now};
 
 use crate::common::{LATER, bytes, key};
 use crate::locks::Holder;
 use crate::proxy::{Fault, Proxy};
+use crate::round_trips::counting;
 use crate::{create, is_postgres, on_each_server, open, payload, refused, store};
 
 on_each_server! {
@@ -256,15 +257,7 @@ fn count(server: &Server, kind: Kind) -> u32 {
 }
 
 async fn many_take_fewer_statements(kind: Kind) {
-    let options = Options::new(kind);
-    let options = match is_postgres(kind) {
-        true => options.args(["-c", "shared_preload_libraries=pg_stat_statements"]),
-        false => options,
-    };
-    let Some(server) = options.require_or_skip() else { return };
-    if is_postgres(kind) {
-        server.sql("postgres", "CREATE EXTENSION pg_stat_statements");
-    }
+    let Some(server) = counting(kind) else { return };
     let url = server.database();
     let store = store(&format!("{url}?statement_timeout=60")).await;
     // Other rows than the saves': a touch that meets a row which a save holds goes alone.
