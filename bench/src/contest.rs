@@ -41,13 +41,14 @@ enum SiteKind {
 pub const IN_PROCESS: &str = "in process";
 /// The group of the stores that are a cookie.
 pub const COOKIE: &str = "cookie";
-const GROUPS: [&str; 9] = [
+const GROUPS: [&str; 10] = [
     IN_PROCESS,
     COOKIE,
     "SQLite, FULL",
     "SQLite, NORMAL",
     "PostgreSQL",
     "Redis",
+    "Valkey",
     "file",
     "MariaDB, Memcached, cached_db",
     "of your own",
@@ -78,7 +79,7 @@ pub fn all() -> Vec<Contestant> {
         group,
         kind: SiteKind::CloakroomActix(engine),
     };
-    let [memory, cookie, full, normal, postgres, redis, file, others, _] = GROUPS;
+    let [memory, cookie, full, normal, postgres, redis, valkey, file, others, _] = GROUPS;
     let bare = Contestant { library: "bare axum".into(), store: String::new(), group: "", kind: SiteKind::Bare };
     let bare_actix =
         Contestant { library: "bare actix-web".into(), store: String::new(), group: "", kind: SiteKind::BareActix };
@@ -113,6 +114,11 @@ pub fn all() -> Vec<Contestant> {
         peer(redis, Engine::Redis, TOWER, "Redis", &[TOWER, "redis"]),
         peer(redis, Engine::Redis, ACTIX, "Redis", &[ACTIX, "redis"]),
         peer(redis, Engine::Redis, AXUM, "Redis with a copy", &["axum-session", "redis"]),
+        ours(valkey, Engine::Valkey, "Valkey", ""),
+        ours_on_actix(valkey, Engine::Valkey, "Valkey"),
+        peer(valkey, Engine::Valkey, TOWER, "Valkey", &[TOWER, "redis"]),
+        peer(valkey, Engine::Valkey, ACTIX, "Valkey", &[ACTIX, "redis"]),
+        peer(valkey, Engine::Valkey, AXUM, "Valkey with a copy", &["axum-session", "redis"]),
         ours(file, Engine::File, "file", ""),
         ours(others, Engine::Mariadb, "MariaDB", ""),
         ours(others, Engine::Memcached, "Memcached", ""),
@@ -201,7 +207,7 @@ impl Servers {
             Kind::Postgres => &["-c", "shared_buffers=128MB"],
             Kind::MariaDb => &["--innodb-buffer-pool-size=128M", "--innodb-log-file-size=96M"],
             // As Redis is without a configuration, but for its dumps now and then.
-            Kind::Redis => &["--appendonly", "no"],
+            Kind::Redis | Kind::Valkey => &["--appendonly", "no"],
             Kind::Memcached => &["-m", "1024"],
         };
         let server = Options::new(kind).durable().args(arguments.iter().copied()).start();
@@ -224,9 +230,9 @@ fn version(kind: Kind, server: &Server) -> Option<String> {
     let told = match kind {
         Kind::Postgres => server.sql("postgres", "SHOW server_version"),
         Kind::MariaDb => server.sql("mysql", "SELECT version()"),
-        Kind::Redis | Kind::Memcached => {
+        Kind::Redis | Kind::Valkey | Kind::Memcached => {
             let mut stream = std::net::TcpStream::connect(server.address()).ok()?;
-            let question: &[u8] = if kind == Kind::Redis { b"INFO server\r\n" } else { b"version\r\n" };
+            let question: &[u8] = if matches!(kind, Kind::Redis | Kind::Valkey) { b"INFO server\r\n" } else { b"version\r\n" };
             stream.write_all(question).ok()?;
             let mut answer = vec![0; 4096];
             let read = stream.read(&mut answer).ok()?;

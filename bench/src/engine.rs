@@ -19,6 +19,8 @@ pub enum Engine {
     Mariadb,
     /// Redis or Valkey
     Redis,
+    /// Valkey
+    Valkey,
     /// Memcached
     Memcached,
     /// A file for each session
@@ -57,6 +59,7 @@ impl Engine {
             Self::Postgres => &[Kind::Postgres],
             Self::Mariadb => &[Kind::MariaDb],
             Self::Redis => &[Kind::Redis],
+            Self::Valkey => &[Kind::Valkey],
             Self::Memcached => &[Kind::Memcached],
             Self::CachedDb => &[Kind::Postgres, Kind::Redis],
             Self::Sqlite | Self::File | Self::Memory | Self::SignedCookies => &[],
@@ -123,7 +126,7 @@ impl Backing {
         // What a cache forgets, its database knows.
         let forgetful = match engine {
             Engine::Memcached | Engine::Memory => true,
-            Engine::Redis => !persistent,
+            Engine::Redis | Engine::Valkey => !persistent,
             _ => false,
         };
         let urls = servers.iter().map(|server| server.database()).collect();
@@ -141,7 +144,7 @@ impl Backing {
         let (engine, more) = match self.engine {
             Engine::Sqlite => ("db", vec![("DATABASE_URL", sqlite(directory))]),
             Engine::Postgres | Engine::Mariadb => ("db", vec![("DATABASE_URL", url(0))]),
-            Engine::Redis | Engine::Memcached => ("cache", vec![("CACHE_URL", url(0))]),
+            Engine::Redis | Engine::Valkey | Engine::Memcached => ("cache", vec![("CACHE_URL", url(0))]),
             Engine::File => ("file", vec![("SESSION_FILE_PATH", directory.display().to_string())]),
             Engine::CachedDb => ("cached_db", vec![("DATABASE_URL", url(0)), ("CACHE_URL", url(1))]),
             Engine::Memory => ("cache", vec![("CACHE_URL", "locmem://?max_entries=4000000".to_owned())]),
@@ -193,7 +196,7 @@ mod tests {
         let names: Vec<String> = Engine::value_variants().iter().map(|engine| engine.name()).collect();
         assert_eq!(
             names,
-            ["sqlite", "postgres", "mariadb", "redis", "memcached", "file", "cached-db", "memory", "signed-cookies"]
+            ["sqlite", "postgres", "mariadb", "redis", "valkey", "memcached", "file", "cached-db", "memory", "signed-cookies"]
         );
         assert_eq!(Peer::TowerSessions.name(), "tower-sessions");
     }

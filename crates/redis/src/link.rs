@@ -33,6 +33,8 @@ pub(crate) struct Link {
     lines: RwLock<Vec<Held>>,
     /// Whether the server refused a command for many sessions: from then on each load goes alone.
     apart: AtomicBool,
+    /// Whether the server refused to compare by itself: a script does, until a new connection may lead to a newer server.
+    by_script: AtomicBool,
     /// Held by whoever connects, so that a crowd makes one connection.
     connecting: Mutex<u64>,
 }
@@ -98,8 +100,6 @@ impl Question<'_> {
 /// A server's answer.
 pub(crate) struct Answer {
     pub(crate) value: Value,
-    /// The connection broke under a first attempt, of which nobody knows whether the server carried it out.
-    pub(crate) after_a_break: bool,
     /// The number of the connection that it came on.
     pub(crate) line: u64,
     /// When the question was sent, if there is a near cache.
@@ -124,6 +124,7 @@ impl Link {
             response_timeout: options.response_timeout,
             lines: RwLock::default(),
             apart: AtomicBool::new(false),
+            by_script: AtomicBool::new(false),
             connecting: Mutex::new(0),
         })
     }
@@ -135,8 +136,13 @@ impl Link {
 
     /// Sends a command and waits for its answer; once more on a new connection if the old one had broken.
     pub(crate) async fn send(&self, question: impl Into<Question<'_>>) -> Result<Answer> {
+        self.send_noting(question, &mut false).await
+    }
+
+    /// As [`send`](Self::send). Notes in `broke` if a connection broke under a first attempt, of which nobody knows whether
+    /// the server carried it out; whatever the second one is answered.
+    pub(crate) async fn send_noting(&self, question: impl Into<Question<'_>>, broke: &mut bool) -> Result<Answer> {
         let question = question.into();
-        let mut after_a_break = false;
         let mut last_attempt = false;
         loop {
             let mut line = self.line().await?;
@@ -146,7 +152,7 @@ impl Link {
                     if let (Some(tracking), Some(asked)) = (&self.tracking, asked) {
                         tracking.near.answered(line.number, asked);
                     }
-                    return Ok(Answer { value, after_a_break, line: line.number, asked });
+                    return Ok(Answer { value, line: line.number, asked });
                 }
                 Err(error) => error,
             };
@@ -157,13 +163,13 @@ impl Link {
                 debug!(address = self.address, %error, "the connection to Redis is given up");
                 self.give_up(line.number);
             }
-            let broke = error.is_connection_dropped();
-            if last_attempt || !(broke || refused) {
+            let dropped = error.is_connection_dropped();
+            if last_attempt || !(dropped || refused) {
                 return Err(self.failure(error, Stage::Asking));
             }
             last_attempt = true;
             // What a replica refused, it has not carried out.
-            after_a_break = broke;
+            *broke |= dropped;
         }
     }
 
@@ -175,6 +181,16 @@ impl Link {
     /// Lets each load go alone from now on.
     pub(crate) fn go_apart(&self) {
         self.apart.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server may compare a value by itself before it replaces it.
+    pub(crate) fn compares(&self) -> bool {
+        !self.by_script.load(Ordering::Relaxed)
+    }
+
+    /// Lets a script compare, as long as the connection lasts.
+    pub(crate) fn compare_by_script(&self) {
+        self.by_script.store(true, Ordering::Relaxed);
     }
 
     /// An error of the server or of the way to it, in words.
@@ -212,6 +228,7 @@ impl Link {
             .open(number)
             .await
             .inspect_err(|error| warn!(address = self.address, %error, "no connection to Redis"))?;
+        self.by_script.store(false, Ordering::Relaxed);
         let line = Line { number, connection };
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
         // Those of runtimes that are no more.

@@ -49,6 +49,7 @@ impl<'a> Plan<'a> {
                 (find(&["mariadbd"])?, Some(find(&["mariadb-install-db"])?))
             }
             Kind::Redis => (find(&["redis-server", "valkey-server"])?, None),
+            Kind::Valkey => (find(&["valkey-server"])?, None),
             Kind::Memcached => (find(&["memcached"])?, None),
         };
         let openssl = options.tls.then(|| find(&["openssl"])).transpose()?;
@@ -146,7 +147,7 @@ impl<'a> Plan<'a> {
                     command.arg(format!("--ssl-key={private_key}"));
                 }
             }
-            Kind::Redis => {
+            Kind::Redis | Kind::Valkey => {
                 command.args(["--bind", "127.0.0.1", "--dir", text(&data), "--daemonize", "no", "--databases", "1001"]);
                 // The log of commands, in the kernel's hands after each: enough to survive a kill.
                 let sync = if durable { "always" } else { "no" };
@@ -186,7 +187,7 @@ impl<'a> Plan<'a> {
         match self.options.kind {
             Kind::Postgres => Ready::Log("database system is ready to accept"),
             Kind::MariaDb => Ready::Log("ready for connections"),
-            Kind::Redis => Ready::Log("eady to accept connections"),
+            Kind::Redis | Kind::Valkey => Ready::Log("eady to accept connections"),
             Kind::Memcached => Ready::File(port_file(directory)),
         }
     }
@@ -218,7 +219,7 @@ pub(crate) fn create_database(kind: Kind, directory: &Path, port: u16, name: &st
             Some(command)
         }
         Kind::MariaDb => Some(client(kind, directory, port, "mysql", &format!("CREATE DATABASE `{name}`"))),
-        Kind::Redis | Kind::Memcached => None,
+        Kind::Redis | Kind::Valkey | Kind::Memcached => None,
     }
 }
 
@@ -239,6 +240,6 @@ pub(crate) fn client(kind: Kind, directory: &Path, port: u16, database: &str, sq
             command.args(["-D", database, "-e", sql]);
             command
         }
-        Kind::Redis | Kind::Memcached => panic!("{} has no SQL", kind.name()),
+        Kind::Redis | Kind::Valkey | Kind::Memcached => panic!("{} has no SQL", kind.name()),
     }
 }

@@ -1,4 +1,4 @@
-//! Private PostgreSQL, MariaDB, Redis (or Valkey) and Memcached servers and a Django for tests, to be broken at will.
+//! Private PostgreSQL, MariaDB, Redis, Valkey and Memcached servers and a Django for tests, to be broken at will.
 //!
 //! Each server listens on a free port of 127.0.0.1, keeps its data in a temporary directory, and is gone with its
 //! [`Server`], or with the test program however that ends. Nothing else on the machine is touched. As root, servers
@@ -66,6 +66,8 @@ pub enum Kind {
     /// Redis, or Valkey where that is installed instead. It keeps what it acknowledged through a kill (not through a
     /// power cut).
     Redis,
+    /// Valkey, as Redis.
+    Valkey,
     /// Memcached. A restart empties it.
     Memcached,
 }
@@ -77,6 +79,7 @@ impl Kind {
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
             Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
             Self::Memcached => "Memcached",
         }
     }
@@ -184,7 +187,7 @@ pub fn require_or_skip(kind: Kind) -> Option<Server> {
 /// # Panics
 /// As [`require_or_skip`].
 pub fn shared(kind: Kind) -> Option<&'static Server> {
-    static SERVERS: [OnceLock<Result<Server, Missing>>; 4] = [const { OnceLock::new() }; 4];
+    static SERVERS: [OnceLock<Result<Server, Missing>>; 5] = [const { OnceLock::new() }; 5];
     match SERVERS[kind as usize].get_or_init(|| match run::given(kind) {
         Some((port, directory)) => Ok(Server::of_others(kind, port, directory)),
         None => Server::start(kind),
@@ -314,7 +317,7 @@ impl Server {
         match self.options.kind {
             Kind::Postgres => self.url_of("postgres"),
             Kind::MariaDb => self.url_of("mysql"),
-            Kind::Redis => self.url_of("0"),
+            Kind::Redis | Kind::Valkey => self.url_of("0"),
             Kind::Memcached => format!("memcached://{}", self.address()),
         }
     }
@@ -325,7 +328,7 @@ impl Server {
         match self.options.kind {
             Kind::Postgres => format!("postgres://{USER}:{PASSWORD}@{address}/{database}"),
             Kind::MariaDb => format!("mysql://{USER}:{PASSWORD}@{address}/{database}"),
-            Kind::Redis => {
+            Kind::Redis | Kind::Valkey => {
                 let scheme = if self.options.tls { "rediss" } else { "redis" };
                 let user = self.options.password.as_ref().map(|p| format!(":{p}@")).unwrap_or_default();
                 format!("{scheme}://{user}{address}/{database}")
@@ -334,7 +337,7 @@ impl Server {
         }
     }
 
-    /// The URL of a new, empty database. On Redis it is one by number, of 1,000. Memcached has none: it is
+    /// The URL of a new, empty database. On Redis and Valkey it is one by number, of 1,000. Memcached has none: it is
     /// [`url`](Self::url), and tests need key prefixes of their own.
     ///
     /// # Panics
@@ -342,7 +345,7 @@ impl Server {
     pub fn database(&self) -> String {
         let number = self.next_database();
         let name = match self.options.kind {
-            Kind::Redis => number.to_string(),
+            Kind::Redis | Kind::Valkey => number.to_string(),
             _ => format!("test_{number}"),
         };
         if let Some(mut command) = kinds::create_database(self.options.kind, &self.directory, self.port, &name) {

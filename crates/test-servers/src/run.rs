@@ -7,7 +7,7 @@ use crate::{Kind, Server};
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 4] = [Kind::Postgres, Kind::MariaDb, Kind::Redis, Kind::Memcached];
+    pub const ALL: [Kind; 5] = [Kind::Postgres, Kind::MariaDb, Kind::Redis, Kind::Valkey, Kind::Memcached];
 
     /// The variable that tells where the run's server of this kind is.
     fn variable(self) -> String {

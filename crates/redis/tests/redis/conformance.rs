@@ -16,9 +16,9 @@ use cloakroom_core::{Clock, Result, SessionKey, Timestamp};
 use cloakroom_redis::{RedisStore, TimeUnit};
 use cloakroom_test_servers::{Kind, shared};
 
-/// A harness on the shared server, each check in a database of its own; nothing if there is no server.
-fn harness(unit: TimeUnit) -> Option<Harness> {
-    let server = shared(Kind::Redis)?;
+/// A harness on the shared server of a kind, each check in a database of its own; nothing if there is no server.
+fn harness(kind: Kind, unit: TimeUnit) -> Option<Harness> {
+    let server = shared(kind)?;
     let open = move |clock: Clock| async move {
         let url = server.database();
         let open = || RedisStore::open(crate::options(&url).time_unit(unit), clock.clone()).expect("a store");
@@ -29,7 +29,7 @@ fn harness(unit: TimeUnit) -> Option<Harness> {
 
 mod in_seconds {
     use super::*;
-    cloakroom_core::store_conformance!(match harness(TimeUnit::Seconds) {
+    cloakroom_core::store_conformance!(match harness(Kind::Redis, TimeUnit::Seconds) {
         Some(harness) => harness,
         None => return,
     });
@@ -37,7 +37,24 @@ mod in_seconds {
 
 mod in_milliseconds {
     use super::*;
-    cloakroom_core::store_conformance!(match harness(TimeUnit::Milliseconds) {
+    cloakroom_core::store_conformance!(match harness(Kind::Redis, TimeUnit::Milliseconds) {
+        Some(harness) => harness,
+        None => return,
+    });
+}
+
+/// On a server that compares by itself.
+mod on_valkey {
+    use super::*;
+    cloakroom_core::store_conformance!(match harness(Kind::Valkey, TimeUnit::Seconds) {
+        Some(harness) => harness,
+        None => return,
+    });
+}
+
+mod on_valkey_in_milliseconds {
+    use super::*;
+    cloakroom_core::store_conformance!(match harness(Kind::Valkey, TimeUnit::Milliseconds) {
         Some(harness) => harness,
         None => return,
     });
@@ -110,19 +127,26 @@ fn two_that_hear(url: &str, clock: &Clock) -> (Heard, Heard) {
     (Heard { store: one.clone(), other: two.clone() }, Heard { store: two, other: one })
 }
 
+fn harness_of_near_caches(kind: Kind) -> Option<Harness> {
+    let server = shared(kind)?;
+    let open = move |clock: Clock| async move {
+        let (one, two) = two_that_hear(&server.database(), &clock);
+        Subject::new(one).with_second(two)
+    };
+    Some(Harness::new(open).in_real_time().without_expiry())
+}
+
 mod with_near_caches {
     use super::*;
+    cloakroom_core::store_conformance!(match harness_of_near_caches(Kind::Redis) {
+        Some(harness) => harness,
+        None => return,
+    });
+}
 
-    fn harness() -> Option<Harness> {
-        let server = shared(Kind::Redis)?;
-        let open = move |clock: Clock| async move {
-            let (one, two) = two_that_hear(&server.database(), &clock);
-            Subject::new(one).with_second(two)
-        };
-        Some(Harness::new(open).in_real_time().without_expiry())
-    }
-
-    cloakroom_core::store_conformance!(match harness() {
+mod with_near_caches_on_valkey {
+    use super::*;
+    cloakroom_core::store_conformance!(match harness_of_near_caches(Kind::Valkey) {
         Some(harness) => harness,
         None => return,
     });

@@ -13,6 +13,10 @@ mod ways_in;
 use cloakroom_core::store::{Created, Store, Version};
 use cloakroom_core::{Clock, Error, KeySource, SessionKey, Timestamp};
 use cloakroom_redis::{RedisOptions, RedisStore};
+use cloakroom_test_servers::Kind;
+
+/// A server on which a script compares, unless it is as new as Redis 8.4, and one that compares by itself.
+const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 
 /// A store at a URL.
 fn store(url: &str) -> RedisStore {
@@ -66,6 +70,11 @@ impl Wire {
             command.arg(word);
         });
         command.query_async(&mut self.0).await
+    }
+
+    /// Whether the server compares a value by itself before it replaces it.
+    async fn compares(&mut self) -> bool {
+        self.try_ask(&["SET", "nothing", "new", "IFEQ", "old"]).await.is_ok()
     }
 
     async fn ask<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {

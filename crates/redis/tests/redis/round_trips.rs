@@ -1,9 +1,9 @@
 //! What the server counts for each operation.
 
-use cloakroom_core::store::{Deleted, Replaced, Store, Touched};
-use cloakroom_test_servers::{Kind, require_or_skip};
+use cloakroom_core::store::{Deleted, Replaced, Rotated, Store, Touched};
+use cloakroom_test_servers::{Kind, Server, require_or_skip};
 
-use crate::{Wire, create, key, later, payload, store};
+use crate::{BOTH, Wire, create, key, later, payload, store};
 
 /// The commands since the counters were last set to zero, as `NAME*COUNT`, without those of the test itself. What a
 /// script does in the server is counted there too.
@@ -22,7 +22,20 @@ pub(crate) async fn commands(wire: &mut Wire) -> Vec<String> {
 
 #[tokio::test]
 async fn each_operation_is_one_command() {
-    let Some(server) = require_or_skip(Kind::Redis) else { return };
+    for kind in BOTH {
+        let Some(server) = require_or_skip(kind) else { continue };
+        let compares = Wire::to(&server.url()).await.compares().await;
+        assert!(compares || kind != Kind::Valkey, "Valkey 8.1 and newer compare by themselves");
+        one_command_each(&server, compares).await;
+    }
+}
+
+async fn one_command_each(server: &Server, compares: bool) {
+    // One that compares has to be asked what stands instead.
+    let (save, conflict): (&[&str], &[&str]) = match compares {
+        true => (&["set*1"], &["get*1", "set*1"]),
+        false => (&["evalsha*1", "get*1", "set*1"], &["evalsha*1", "get*1"]),
+    };
     let (store, key) = (store(&server.url()), key());
     let mut wire = Wire::to(&server.url()).await;
     store.ping().await.expect("a server");
@@ -41,11 +54,11 @@ async fn each_operation_is_one_command() {
 
     let replaced = store.replace(&key, &one, "two".into(), later()).await.unwrap();
     let Replaced::Replaced(two) = replaced else { panic!("{replaced:?}") };
-    assert_eq!(commands(&mut wire).await, ["evalsha*1", "get*1", "set*1"], "one script, which reads and writes");
+    assert_eq!(commands(&mut wire).await, save, "a script reads and writes");
 
     let refused = store.replace(&key, &one, "late".into(), later()).await.unwrap();
     assert!(matches!(refused, Replaced::Conflict(_)), "{refused:?}");
-    assert_eq!(commands(&mut wire).await, ["evalsha*1", "get*1"], "a conflict brings along what stands");
+    assert_eq!(commands(&mut wire).await, conflict, "a conflict brings along what stands");
 
     assert_eq!(store.touch(&key, later()).await.unwrap(), Touched::Touched);
     assert_eq!(commands(&mut wire).await, ["expire*1"]);
@@ -65,18 +78,46 @@ async fn each_operation_is_one_command() {
 #[tokio::test]
 async fn a_forgotten_script_is_told_again() {
     let Some(server) = require_or_skip(Kind::Redis) else { return };
-    let (store, key) = (store(&server.url()), key());
+    let (store, mut key) = (store(&server.url()), key());
     let mut wire = Wire::to(&server.url()).await;
     let mut version = create(&store, &key, "0").await;
     for round in 1..4 {
         let _: () = wire.ask(&["SCRIPT", "FLUSH"]).await;
         commands(&mut wire).await;
-        let replaced = store.replace(&key, &version, round.to_string().into(), later()).await.unwrap();
-        let Replaced::Replaced(next) = replaced else { panic!("{replaced:?}") };
-        assert_eq!(commands(&mut wire).await, ["eval*1", "evalsha*1", "get*1", "set*1"]);
-        version = next;
+        let new = crate::key();
+        let rotated = store.rotate(&key, &version, &new, round.to_string().into(), later()).await.unwrap();
+        let Rotated::Rotated(next) = rotated else { panic!("{rotated:?}") };
+        assert_eq!(commands(&mut wire).await, ["del*1", "eval*1", "evalsha*1", "exists*1", "get*1", "set*1"]);
+        (key, version) = (new, next);
     }
     assert_eq!(payload(&store, &key).await.as_deref(), Some("3"));
+}
+
+/// A server that does not compare by itself is asked to once on each connection, behind which another one may stand.
+#[tokio::test]
+async fn a_refusal_to_compare_is_remembered_as_long_as_the_connection() {
+    let Some(server) = require_or_skip(Kind::Redis) else { return };
+    let (store, key) = (store(&server.url()), key());
+    let mut wire = Wire::to(&server.url()).await;
+    if wire.compares().await {
+        return;
+    }
+    let mut version = create(&store, &key, "0").await;
+    for round in 1..9 {
+        let is_new = round % 3 == 1;
+        if is_new {
+            let _: i64 = wire.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+            store.ping().await.expect("a new connection");
+        }
+        commands(&mut wire).await;
+        let replaced = store.replace(&key, &version, round.to_string().into(), later()).await.unwrap();
+        let Replaced::Replaced(next) = replaced else { panic!("{replaced:?}") };
+        version = next;
+        // The script sets it once more.
+        let sets = if is_new { "set*2" } else { "set*1" };
+        assert!(commands(&mut wire).await.iter().any(|command| command == sets), "round {round}");
+    }
+    assert_eq!(payload(&store, &key).await.as_deref(), Some("8"));
 }
 
 /// A list is as many steps as the database is large, and each is bounded.
