@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloakroom_compat::{Vectors, moment, normal_json, python_json, secret, text};
 use cloakroom_core::engine::Engine;
-use cloakroom_core::engine::file::{FileStore, dated};
+use cloakroom_core::engine::file::{FileStore, dating};
 use cloakroom_core::exchange::{Exchange, Policy, SessionSlot};
 use cloakroom_core::store::{Created, Store};
 use cloakroom_core::wire::cookie::{CookieAttributes, CookieWriter};
@@ -34,7 +34,7 @@ impl Files {
         let cookie_age = case["session_cookie_age"].as_i64().unwrap_or(defaults.cookie_age);
         let rules = ExpiryRules { cookie_age, ..defaults };
         let codec = Codec::signed_json(&Secrets::new(secret(&case["secret"])));
-        let (codec, dating) = dated(codec, rules.clone());
+        let dating = dating(codec.clone(), rules.clone());
         let store = FileStore::new(directory.path(), prefix, clock.clone(), dating).unwrap();
         Self { directory, store, codec, rules, clock }
     }

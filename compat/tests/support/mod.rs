@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloakroom_core::engine::Engine;
 use cloakroom_core::engine::cached::{CacheForm, CachedStore};
-use cloakroom_core::engine::file::{FileStore, dated};
+use cloakroom_core::engine::file::{FileStore, dating};
 use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{self, SignedCookies};
 use cloakroom_core::exchange::{Exchange, Policy, SessionSlot};
@@ -63,7 +63,7 @@ impl Site {
             }
             "cache" => Engine::Store { store: Arc::new(MemoryStore::new(clock.clone())), codec: Codec::json() },
             "file" => {
-                let (codec, dating) = dated(codec, rules.clone());
+                let dating = dating(codec.clone(), rules.clone());
                 let store = FileStore::new(directory.path(), &cookie.name, clock.clone(), dating).unwrap();
                 Engine::Store { store: Arc::new(store), codec }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloakroom_core::engine::Engine;
 use cloakroom_core::engine::cached::{CacheForm, CachedStore};
-use cloakroom_core::engine::file::{FileStore, dated};
+use cloakroom_core::engine::file::{FileStore, dating};
 use cloakroom_core::engine::memory::MemoryStore;
 use cloakroom_core::engine::signed_cookies::{SALT, SignedCookies};
 use cloakroom_core::peek::{Peek, Records};
@@ -61,12 +61,12 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
         EngineName::CachedDb => {
             let (database, turns, peek) = database(settings, clock.clone()).await?;
             sweeping = Some(turns);
-            records = Some(Records { peek: Some(peek), codec: settings.signed_codec() });
+            let signed = settings.signed_codec();
+            records = Some(Records { peek: Some(peek), codec: signed.clone() });
             let Cache { store, codec, .. } = cache(settings, CACHED_DB_ENGINE, clock.clone())?;
             entries = Some(store.clone());
             let form = codec.map_or(CacheForm::Private { max_age: LOCAL_MAX_AGE }, CacheForm::Django);
-            CachedStore::new(settings.cache_alias(), store, form, database, settings.signed_codec(), clock)
-                .into_engine()
+            CachedStore::new(settings.cache_alias(), store, form, database, signed, clock).into_engine()
         }
         EngineName::File => {
             let (store, codec) = files(settings, clock)?;
@@ -85,7 +85,8 @@ pub(crate) async fn open(settings: &Settings, clock: Clock) -> Result<Opened> {
 }
 
 fn files(settings: &Settings, clock: Clock) -> Result<(FileStore, Codec)> {
-    let (codec, dating) = dated(settings.signed_codec(), settings.expiry_rules());
+    let codec = settings.signed_codec();
+    let dating = dating(codec.clone(), settings.expiry_rules());
     let store = FileStore::new(settings.file_path(), settings.cookie_name(), clock, dating)?;
     Ok((store.with_sync(settings.file_sync()), codec))
 }

@@ -21,6 +21,7 @@ mod persist;
 mod session;
 pub mod settings;
 mod slot;
+mod spread;
 mod state;
 pub mod store;
 pub mod sweep;

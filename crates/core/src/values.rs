@@ -212,6 +212,16 @@ impl Values {
         self.source().len()
     }
 
+    /// How many bytes it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let own = |text: &Text| match text {
+            Text::Source(_) => 0,
+            Text::Own(text) | Text::Opaque(text) => text.len(),
+        };
+        let entries = self.entries().iter().map(|entry| size_of::<Entry>() + own(&entry.key) + own(&entry.value));
+        self.source().len() + entries.sum::<usize>()
+    }
+
     fn entries(&self) -> &[Entry] {
         self.0.as_deref().map_or(&[], |table| &table.entries)
     }

@@ -2,7 +2,6 @@
 
 mod directory;
 mod glance;
-mod once;
 mod sweep;
 mod workers;
 
@@ -23,9 +22,9 @@ use crate::key::SessionKey;
 use crate::peek::Peek;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use crate::sweep::{Turn, Turns, turn_in};
-use crate::wire::expiry::Lifetime;
+use crate::wire::expiry::{EXPIRY_KEY, ExpiryRules, Lifetime};
+use crate::wire::session_data::Codec;
 use directory::{Attempt, Content, Directory, Temporary, new_file};
-pub use once::dated;
 
 /// A lock is held for microseconds; who holds one for longer than this was stopped, or is no session server.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,10 +34,20 @@ const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How long a file with this content lives. Django keeps no expiry beside a file: it follows from the data in it and
 /// from when it was modified.
 ///
-/// It is asked for every file that is read or written, and must have an answer for any bytes: [`dated`] makes one. For an
+/// It is asked for every file that is read or written, and must have an answer for any bytes: [`dating`] makes one. For an
 /// empty file it is not asked: Django leaves one behind if it dies while it makes a session, and never counts it as
 /// expired.
 pub type Dating = Arc<dyn Fn(&Bytes) -> Lifetime + Send + Sync>;
+
+/// A lifetime by what a codec reads and these rules say. Signed text that is read here is not read again by who asks for
+/// the data in it: see [`SignedText`](crate::wire::session_data::SignedText).
+pub fn dating(codec: Codec, rules: ExpiryRules) -> Dating {
+    Arc::new(move |payload| {
+        // What cannot be read has no expiry of its own: it goes when a session without one would.
+        let values = codec.read(payload).map(|(values, _)| values).unwrap_or_default();
+        rules.lifetime(values.get_raw(EXPIRY_KEY)).unwrap_or(Lifetime::Sliding(rules.cookie_age))
+    })
+}
 
 /// A store in a directory, which Django's `file` engine can share.
 ///
@@ -59,10 +68,11 @@ pub type Dating = Arc<dyn Fn(&Bytes) -> Lifetime + Send + Sync>;
 /// ```
 /// # use std::sync::Arc;
 /// # use cloakroom_core::Clock;
-/// # use cloakroom_core::engine::{Engine, file::{FileStore, dated}};
+/// # use cloakroom_core::engine::{Engine, file::{FileStore, dating}};
 /// # use cloakroom_core::wire::{expiry::ExpiryRules, session_data::Codec, signing::Secrets};
 /// # let (directory, secrets) = (std::env::temp_dir(), Secrets::new("of an example"));
-/// let (codec, dating) = dated(Codec::signed_json(&secrets), ExpiryRules::default());
+/// let codec = Codec::signed_json(&secrets);
+/// let dating = dating(codec.clone(), ExpiryRules::default());
 /// let store = FileStore::new(directory, "sessionid", Clock::system(), dating)?;
 /// let engine = Engine::Store { store: Arc::new(store), codec };
 /// # Ok::<(), cloakroom_core::Error>(())
@@ -107,7 +117,6 @@ impl FileStore {
             None => self.blocking(move |directory| directory.read(&path)).await?,
             content => content,
         };
-        // On the thread of who asks: there the codec that reads the payload next finds it read.
         Ok(content.map(|content| self.0.stored(content)))
     }
 

@@ -1,7 +1,6 @@
 //! Sessions in this process: Django's cache engine with an in-process cache.
 
 mod shard;
-mod spread;
 
 use std::fmt;
 use std::sync::Once;
@@ -15,11 +14,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::key::SessionKey;
 use crate::peek::Peek;
+use crate::spread::Spread;
 use crate::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use shard::{Record, Shard};
-use spread::Spread;
 
 /// Shards, each with a lock of its own, so that requests seldom wait for each other. A power of two.
 const SHARDS: usize = 64;
@@ -98,7 +97,7 @@ impl MemoryStore {
 
     /// The shard of a key, and the hash under which the key stands in it.
     fn shard(&self, key: &SessionKey) -> (MutexGuard<'_, Shard>, u32) {
-        let hash = self.spread.hash(key);
+        let hash = self.spread.hash(key.as_bytes());
         // The upper half chooses the shard, the lower the place in it: independent of each other.
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         (lock(&self.shards[shard]), hash as u32)

@@ -235,8 +235,7 @@ impl TimestampSigner {
                 return Err(Error::new(ErrorKind::SignatureExpired, message));
             }
         }
-        let micros = time.saturating_mul(1_000_000).clamp(i64::MIN.into(), i64::MAX.into());
-        Ok((value, Timestamp::from_micros(micros as i64)))
+        Ok((value, moment(time)))
     }
 
     /// Verified text without the second of signing, and that.
@@ -249,9 +248,10 @@ impl TimestampSigner {
     }
 
     /// [`unsign_json`](Self::unsign_json) of text of any age, and whether it bears the current secret's signature.
-    pub(crate) fn unsign_json_of_any_age(&self, signed: &str) -> Result<(Vec<u8>, bool)> {
+    pub(crate) fn unsign_json_of_any_age(&self, signed: &str) -> Result<(Vec<u8>, Timestamp, bool)> {
         let (verified, key) = self.0.verify(signed)?;
-        Ok((payload::unpack(self.timed(verified)?.0)?, key == 0))
+        let (packed, time) = self.timed(verified)?;
+        Ok((payload::unpack(packed)?, moment(time), key == 0))
     }
 
     /// JSON as signed text, what Django's `sign_object` makes: compressed on request, if that is shorter.
@@ -276,6 +276,12 @@ impl TimestampSigner {
         let (payload, time) = self.unsign(signed, now, max_age)?;
         Ok((payload::unpack(payload)?, time))
     }
+}
+
+/// The moment of so many seconds, as near as there is one.
+fn moment(seconds: i128) -> Timestamp {
+    let micros = seconds.saturating_mul(1_000_000).clamp(i64::MIN.into(), i64::MAX.into());
+    Timestamp::from_micros(micros as i64)
 }
 
 /// JSON as signed text, as Django's `signing.dumps(value, salt=salt, compress=compress)`.

@@ -1,10 +1,10 @@
-//! What is in a file is read once by a request, whoever asks for it.
+//! What is in a file is read once, whoever asks for it, and not at all if it was written here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloakroom_core::engine::Engine;
-use cloakroom_core::engine::file::{Dating, FileStore, dated};
+use cloakroom_core::engine::file::{Dating, FileStore, dating};
 use cloakroom_core::exchange::{Exchange, Policy};
 use cloakroom_core::store::Store;
 use cloakroom_core::wire::cookie::{CookieAttributes, CookieWriter};
@@ -33,19 +33,27 @@ struct Site {
     exchange: Exchange,
     store: Arc<FileStore>,
     serializer: Arc<Counting>,
-    _directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Site {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::on(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Another process, as it were.
+    fn beside(&self) -> Self {
+        Self::on(self.directory.clone())
+    }
+
+    fn on(directory: Arc<TempDir>) -> Self {
         let serializer = Arc::new(Counting::default());
         let (codec, dating) = codec("of this test", serializer.clone());
         let store = Arc::new(FileStore::new(directory.path(), "sessionid", Clock::system(), dating).unwrap());
         let policy = Policy::new(CookieWriter::new(&CookieAttributes::default()).unwrap(), ExpiryRules::default());
         let engine = Engine::Store { store: store.clone(), codec };
         let exchange = Exchange::new(engine, policy, Clock::system(), KeySource::system());
-        Self { exchange, store, serializer, _directory: directory }
+        Self { exchange, store, serializer, directory }
     }
 
     /// A request that sets an item if it is told to, and otherwise reads it; and the session's key.
@@ -68,20 +76,29 @@ impl Site {
 }
 
 fn codec(secret: &str, serializer: Arc<dyn Serializer>) -> (Codec, Dating) {
-    dated(Codec::signed(&Secrets::new(secret), serializer), ExpiryRules::default())
+    let codec = Codec::signed(&Secrets::new(secret), serializer);
+    (codec.clone(), dating(codec, ExpiryRules::default()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_reads_a_file_once() {
-    let site = Site::new();
-    let key = site.request(None, Some(1)).await;
-    assert_eq!(site.reads(), 0, "made");
-    site.request(Some(&key), None).await;
-    assert_eq!(site.reads(), 1, "read");
-    site.request(Some(&key), Some(2)).await;
-    assert_eq!(site.reads(), 1, "written");
-    site.store.touch(&key, Clock::system().now()).await.unwrap();
-    assert_eq!(site.reads(), 1, "touched");
+async fn a_file_is_read_once() {
+    let here = Site::new();
+    let there = here.beside();
+    let later = Clock::system().now().checked_add_micros(3_600_000_000).unwrap();
+    let key = here.request(None, Some(1)).await;
+    here.request(Some(&key), None).await;
+    here.request(Some(&key), Some(2)).await;
+    here.store.touch(&key, later).await.unwrap();
+    assert_eq!(here.reads(), 0, "made, read, written and touched where it was written");
+    for _ in 0..3 {
+        there.request(Some(&key), None).await;
+    }
+    there.store.touch(&key, later).await.unwrap();
+    assert_eq!(there.reads(), 1, "read and touched by another one");
+    there.request(Some(&key), Some(3)).await;
+    assert_eq!(there.reads(), 0, "written");
+    here.request(Some(&key), None).await;
+    assert_eq!(here.reads(), 1, "it is another text now");
 }
 
 #[tokio::test]
@@ -91,8 +108,8 @@ async fn a_conflict_reads_what_stands_there_once() {
     let cookie = format!("sessionid={}", key.as_str());
     let slot = site.exchange.open(std::iter::once(cookie.as_bytes()));
     slot.load().await.unwrap().insert("other", &1).unwrap();
-    site.request(Some(&key), Some(2)).await;
-    assert_eq!(site.reads(), 2);
+    site.beside().request(Some(&key), Some(2)).await;
+    assert_eq!(site.reads(), 0);
     slot.commit(200).await.unwrap();
     assert_eq!(site.reads(), 1);
     let found = slot.reload().await.unwrap();
@@ -118,8 +135,40 @@ fn nothing_is_mixed_up() {
         assert!(theirs.read(payload).is_err());
         assert!(theirs.decode(payload).is_err());
     }
-    let mut forged = short.to_vec();
-    dating(&short);
-    *forged.last_mut().unwrap() ^= 1;
-    assert!(ours.read(&forged.into()).is_err());
+    for place in 0..short.len() {
+        let mut forged = short.to_vec();
+        forged[place] ^= 1;
+        assert!(ours.read(&forged.into()).is_err(), "byte {place}");
+    }
+}
+
+/// What is known of a text does not depend on how it came to be known.
+#[test]
+fn what_was_written_is_as_what_was_read() {
+    let now = Timestamp::from_micros(1_800_000_000_999_999);
+    let values = Values::parse(br#"{"a":1e22,"\u00e9":[1, 2]}"#.to_vec()).unwrap();
+    let codec = |secrets: Secrets| Codec::signed_json(&secrets);
+    let (writer, reader) = (codec(Secrets::new("old")), codec(Secrets::new("old")));
+    let rotated = codec(Secrets::new("new").with_fallbacks(["old"]));
+    let payload = writer.encode(&values, now).unwrap();
+    for round in 0..2 {
+        let dated = [&writer, &reader].map(|codec| codec.decode_dated(&payload).unwrap());
+        let [written, read] = dated.map(|(values, at)| (values.to_json(), at));
+        assert_eq!((&written.0, written.1), (&values.to_json(), Some(Timestamp::from_secs(1_800_000_000))), "{round}");
+        assert_eq!(written, read, "{round}");
+        assert!(writer.read(&payload).unwrap().1 && reader.read(&payload).unwrap().1, "{round}");
+        assert!(!rotated.read(&payload).unwrap().1, "{round}: signed with a secret of the past");
+    }
+}
+
+/// Who changes what was read changes nothing for who reads it next.
+#[test]
+fn each_reader_has_data_of_its_own() {
+    let (codec, _) = codec("of this test", Arc::new(JsonSerializer));
+    let mut values = Values::parse(br#"{"a":1}"#.to_vec()).unwrap();
+    let payload = codec.encode(&values, Timestamp::from_secs(0)).unwrap();
+    values.insert("a", &2).unwrap();
+    let mut read = codec.read(&payload).unwrap().0;
+    read.remove("a");
+    assert_eq!(codec.read(&payload).unwrap().0.to_json(), r#"{"a":1}"#);
 }

@@ -1,23 +1,21 @@
-//! Where keys belong in the store.
+//! Where keys and texts belong in tables of ours.
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::key::SessionKey;
-
-/// Hashes keys by numbers that nobody knows.
+/// Hashes bytes by numbers that nobody knows.
 ///
-/// What stands in the store has a key that was drawn at random, so nobody fills a chain by choosing keys, and it takes no
-/// `SipHash` to keep chains short.
-pub(super) struct Spread([u64; 2]);
+/// For what nobody can choose: a key that was drawn at random, or a text with a signature. So nobody fills a chain, and it
+/// takes no `SipHash` to keep chains short.
+pub(crate) struct Spread([u64; 2]);
 
 impl Spread {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let random = RandomState::new();
         Self([random.hash_one(0), random.hash_one(1)])
     }
 
-    pub(super) fn hash(&self, key: &SessionKey) -> u64 {
-        let (chunks, rest) = key.as_bytes().as_chunks::<16>();
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
+        let (chunks, rest) = bytes.as_chunks::<16>();
         let mut last = [0; 16];
         last[..rest.len()].copy_from_slice(rest);
         let last = if rest.is_empty() { None } else { Some(&last) };
@@ -39,8 +37,8 @@ mod tests {
         let mut counts = [[0; 64]; 2];
         for number in 0..64_000 {
             // Much more alike than keys that are drawn, and of several lengths.
-            let key = SessionKey::presented(&format!("{number:0width$}", width = 8 + number % 30)).unwrap();
-            let hash = spread.hash(&key);
+            let key = format!("{number:0width$}", width = 8 + number % 30);
+            let hash = spread.hash(key.as_bytes());
             counts[0][(hash >> 32) as usize % 64] += 1;
             counts[1][hash as usize % 64] += 1;
         }
