@@ -19,7 +19,8 @@
 //! |---|---|
 //! | `load` | `GET`; loads that wait at the same moment go as one `MGET` |
 //! | `create` | `SET … NX` |
-//! | `replace`, guarded `delete` | one script, by its hash: it compares what stands with what was loaded |
+//! | `replace` | `SET … IFEQ`, where the server compares what stands with what was loaded: Valkey from 8.1 on, Redis from 8.4 on; elsewhere one script, by its hash |
+//! | guarded `delete` | one script, by its hash, which compares |
 //! | `touch` | `EXPIRE`, or `PEXPIRE` |
 //! | `delete` | `DEL` |
 //! | `list` | `SCAN`, as often as it takes to see every key |
