@@ -13,12 +13,12 @@ const fn plain(byte: u8) -> bool {
 
 /// Whether [`escape`] would change the text.
 pub(crate) fn needs_escape(text: &str) -> bool {
-    !all_plain(text.as_bytes())
+    !is_plain(text.as_bytes())
 }
 
 /// Whether Python writes every byte as it is.
 #[inline]
-fn all_plain(bytes: &[u8]) -> bool {
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
     let plain_word = |word| special_bytes(word) == 0;
     if let Some(last) = bytes.last_chunk() {
         let (words, _) = bytes.as_chunks();
@@ -135,13 +135,13 @@ fn wtf8_parts(mut bytes: &[u8], mut part: impl FnMut(Result<&str, u16>)) -> bool
 
 /// Whether the bytes are Python's text in UTF-8, with halves of surrogate pairs perhaps.
 pub(crate) fn is_wtf8(bytes: &[u8]) -> bool {
-    all_plain(bytes) || wtf8_parts(bytes, |_| {})
+    is_plain(bytes) || wtf8_parts(bytes, |_| {})
 }
 
 /// As [`escape`] for text that [`is_wtf8`] accepts; `false` if it does not.
 #[inline]
 pub(crate) fn escape_wtf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    if all_plain(bytes) {
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
         return true;
     }
