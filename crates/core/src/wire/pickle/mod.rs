@@ -94,6 +94,7 @@ pub fn loads(pickle: &[u8]) -> Result<Values> {
     by_machine(pickle)
 }
 
+/// Reads whatever can be read; [`straight`] only what is plain, to the same end.
 fn by_machine(pickle: &[u8]) -> Result<Values> {
     let objects = machine::run(pickle)?;
     emit::values(&objects)
