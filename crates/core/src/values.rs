@@ -281,6 +281,20 @@ impl Values {
         Self(Some(Arc::new(Table { source, entries, marks })))
     }
 
+    /// Takes a dictionary as we write it: where the quotation mark of each key and, in turn, each value start in `source`.
+    pub(crate) fn from_starts(source: Vec<u8>, starts: &[u32]) -> Self {
+        let source = Bytes::from(source);
+        let mut gatherer = Gatherer::new(&source, starts.len() / 2);
+        let (entries, _) = starts.as_chunks();
+        let ends = entries.iter().skip(1).map(|[next, _]| *next as usize).chain([source.len()]);
+        for ([key, value], end) in entries.iter().zip(ends) {
+            let (key, value) = (*key as usize, *value as usize);
+            gatherer.push(key + 1..value - 2, true, value..end - 1);
+        }
+        let Gatherer { entries, marks, .. } = gatherer;
+        Self(Some(Arc::new(Table { source, entries, marks })))
+    }
+
     /// Checks that no item is opaque, as every writer of a stored form has to do first.
     ///
     /// # Errors

@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use scan::{MAX_INTEGER_DIGITS, kind_of, split_object, value_end};
+pub(crate) use scan::{MAX_INTEGER_DIGITS, kind_of, split_object, text_end, value_end};
 pub(crate) use ser::write_float;
 pub(crate) use text::{
-    ascii_from_latin1, ascii_from_utf8, canonical, escape, escape_wtf8, is_wtf8, needs_escape, push_wtf8,
+    ascii_from_latin1, ascii_from_utf8, canonical, escape, escape_wtf8, is_plain, is_wtf8, needs_escape, push_wtf8,
     unescape_bytes, unescape_lossy,
 };
 

@@ -44,6 +44,13 @@ pub(crate) fn value_end(text: &[u8], start: usize) -> Result<usize, Fault> {
     }
 }
 
+/// Where text ends, behind its second quotation mark, that starts at `start` in valid JSON.
+pub(crate) fn text_end(json: &[u8], start: usize) -> usize {
+    let mut scanner = Scanner::new(json, start + 1);
+    // Valid text has an end; should it have none, the rest is as good as any.
+    scanner.text().map_or(json.len(), |()| scanner.at)
+}
+
 /// A key's place between its quotation marks, and whether all of it is plain: it needs no escape and has none.
 pub(crate) struct Key {
     pub(crate) span: Range<usize>,

@@ -115,11 +115,16 @@ impl Writer {
 
 /// Appends a float as Python's `json` writes it.
 pub(crate) fn write_float(out: &mut String, value: f64) {
+    // Between the sizes at which either turns to exponents, Rust's spelling is Python's.
+    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
+        let _ = write!(out, "{value:?}");
+        return;
+    }
     push_float(out, &format!("{value:e}"));
 }
 
 /// Appends a float as Python's `repr` spells it, from Rust's shortest digits: `scientific` is Rust's `{:e}` form.
-fn push_float(out: &mut String, scientific: &str) {
+pub(super) fn push_float(out: &mut String, scientific: &str) {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         // Not a number, or infinite: the only forms without an exponent.
         out.push_str(match scientific {
@@ -418,7 +423,7 @@ impl Writer {
         let float = raw.contains(['.', 'e', 'E']) && raw.bytes().filter(u8::is_ascii_digit).count() <= 17;
         if float && scan::validate_number(raw) {
             match raw.parse::<f64>() {
-                Ok(value) if value.is_finite() => push_float(&mut self.out, &format!("{value:e}")),
+                Ok(value) if value.is_finite() => write_float(&mut self.out, value),
                 _ => self.out.push_str(raw),
             }
             return Ok(());

@@ -294,6 +294,19 @@ fn the_scanner_sees_each_character_at_each_place_of_text() {
     }
 }
 
+#[test]
+fn what_needs_an_escape_is_seen_anywhere() {
+    for length in 0..20 {
+        assert!(!needs_escape(&"~".repeat(length)));
+        for (before, odd) in
+            (0..length).flat_map(|before| ["\"", "\\", "\n", "\u{7f}", "\u{e9}"].map(|odd| (before, odd)))
+        {
+            let text = format!("{}{odd}{}", " ".repeat(before), "~".repeat(length - before - 1));
+            assert!(needs_escape(&text), "{text:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn values_come_back(value in value()) {
@@ -301,6 +314,15 @@ proptest! {
         prop_assert!(text.is_ascii());
         prop_assert!(scan::validate(&text).is_ok());
         prop_assert_eq!(from_str::<serde_json::Value>(&text).unwrap().to_string(), value.to_string());
+    }
+
+    #[test]
+    fn floats_that_rust_spells_alike(value in prop_oneof![any::<f64>(), 1e-5..1e-3, 1e-3..1e6, 1e14..1e17]) {
+        for value in [value, -value, value.trunc(), (value * 100.0).round() / 100.0] {
+            let mut digit_by_digit = String::new();
+            super::ser::push_float(&mut digit_by_digit, &format!("{value:e}"));
+            prop_assert_eq!(written(&value), digit_by_digit);
+        }
     }
 
     #[test]

@@ -13,15 +13,25 @@ const fn plain(byte: u8) -> bool {
 
 /// Whether [`escape`] would change the text.
 pub(crate) fn needs_escape(text: &str) -> bool {
-    !all_plain(text.as_bytes())
+    !is_plain(text.as_bytes())
 }
 
 /// Whether Python writes every byte as it is.
-fn all_plain(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).all(|word| special_bytes(u64::from_le_bytes(*word)) == 0)
+#[inline]
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    let plain_word = |word| special_bytes(word) == 0;
+    if let Some(last) = bytes.last_chunk() {
+        let (words, _) = bytes.as_chunks();
+        // The last eight bytes are looked at together with some of those before, which does no harm.
+        return plain_word(u64::from_le_bytes(*last)) && words.iter().all(|word| plain_word(u64::from_le_bytes(*word)));
+    }
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            let halves = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+            plain_word(halves[0] | halves[1] << 32)
+        }
+        _ => bytes.iter().all(|byte| plain(*byte)),
+    }
 }
 
 /// Appends the text as Python writes it between quotation marks.
@@ -125,20 +135,28 @@ fn wtf8_parts(mut bytes: &[u8], mut part: impl FnMut(Result<&str, u16>)) -> bool
 
 /// Whether the bytes are Python's text in UTF-8, with halves of surrogate pairs perhaps.
 pub(crate) fn is_wtf8(bytes: &[u8]) -> bool {
-    all_plain(bytes) || wtf8_parts(bytes, |_| {})
+    is_plain(bytes) || wtf8_parts(bytes, |_| {})
 }
 
-/// As [`escape`] for text that [`is_wtf8`] accepted.
-pub(crate) fn escape_wtf8(out: &mut Vec<u8>, bytes: &[u8]) {
-    if all_plain(bytes) {
-        return out.extend_from_slice(bytes);
+/// As [`escape`] for text that [`is_wtf8`] accepts; `false` if it does not.
+#[inline]
+pub(crate) fn escape_wtf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+        return true;
     }
+    escape_odd_wtf8(out, bytes)
+}
+
+#[inline(never)]
+fn escape_odd_wtf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let mut escaped = String::with_capacity(bytes.len() + 16);
-    wtf8_parts(bytes, |part| match part {
+    let is_text = wtf8_parts(bytes, |part| match part {
         Ok(text) => escape(&mut escaped, text),
         Err(unit) => escape_unit(&mut escaped, unit),
     });
     out.extend_from_slice(escaped.as_bytes());
+    is_text
 }
 
 /// Valid text between quotation marks with the escapes that Python would have chosen: one spelling for each key.

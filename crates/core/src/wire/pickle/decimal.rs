@@ -4,6 +4,14 @@
 const STEP_DIGITS: usize = 19;
 const STEP: u64 = 10_000_000_000_000_000_000;
 
+/// Little-endian two's complement of up to 64 bits; `None` for more.
+pub(super) fn small(bytes: &[u8]) -> Option<i64> {
+    let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
+    let mut value = if negative { [0xff; 8] } else { [0; 8] };
+    value.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(i64::from_le_bytes(value))
+}
+
 /// The decimal digits of little-endian two's complement.
 pub(super) fn digits(bytes: &[u8]) -> String {
     let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
@@ -115,7 +123,9 @@ mod tests {
         ] {
             assert_eq!(twos_complement(text), bytes, "{text}");
             assert_eq!(digits(bytes), text);
+            assert_eq!(small(bytes), text.parse().ok());
         }
+        assert_eq!(small(&[]), Some(0));
         assert_eq!(digits(&[]), "0");
         assert_eq!(digits(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "5");
         assert_eq!(digits(&[0xff; 30]), "-1");

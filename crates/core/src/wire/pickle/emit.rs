@@ -1,7 +1,7 @@
 //! Writes what a pickle made as the JSON texts of a session's items.
 
-use super::MAX_EXPANDED;
 use super::objects::{Container, Item, Objects, Span};
+use super::{ALWAYS_EXPANDED, MAX_EXPANDED};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{self, MAX_DEPTH};
 use crate::values::{Text, Values};
@@ -14,7 +14,7 @@ pub(super) fn values(objects: &Objects<'_>) -> Result<Values> {
         _ => return Err(no_dictionary(objects)),
     };
     let Container::Dict(entries) = entries else { return Err(no_dictionary(objects)) };
-    let limit = objects.input.len().saturating_mul(16).saturating_add(4 << 20).min(MAX_EXPANDED);
+    let limit = objects.input.len().saturating_mul(16).saturating_add(ALWAYS_EXPANDED).min(MAX_EXPANDED);
     let out = Vec::with_capacity(objects.input.len());
     let mut emitter = Emitter { objects, out, discarded: 0, limit, open: Vec::new() };
     let mut items = Vec::with_capacity(entries.len());

@@ -13,6 +13,7 @@ mod decimal;
 mod emit;
 mod machine;
 mod objects;
+mod straight;
 mod write;
 
 #[cfg(test)]
@@ -35,6 +36,9 @@ pub const MAX_OBJECTS: usize = 1 << 20;
 ///
 /// A small one has less: 4 MB and 16 times its own size.
 pub const MAX_EXPANDED: usize = 64 << 20;
+
+/// So much, and 16 times its own size, any pickle may come to.
+const ALWAYS_EXPANDED: usize = 4 << 20;
 
 /// The pickle protocol that is written. Python reads them all, whichever it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +88,14 @@ impl Protocol {
 /// [`ErrorKind::Corrupted`] if the bytes are not a pickle that Python could read, or no dictionary;
 /// [`ErrorKind::TooLarge`] if it is larger, or comes to more, than is read here.
 pub fn loads(pickle: &[u8]) -> Result<Values> {
+    if let Some(values) = straight::values(pickle) {
+        return Ok(values);
+    }
+    by_machine(pickle)
+}
+
+/// Reads whatever can be read; [`straight`] only what is plain, to the same end.
+fn by_machine(pickle: &[u8]) -> Result<Values> {
     let objects = machine::run(pickle)?;
     emit::values(&objects)
 }

@@ -21,13 +21,13 @@ pub(super) fn pickle(values: &Values, protocol: Protocol) -> Vec<u8> {
         out: Vec::with_capacity(values.read_length() + 128),
         protocol,
         frame: None,
-        framing: false,
         remembered: 0,
-        texts: Texts { marks: 0, few: Vec::with_capacity(FEW), others: HashMap::new() },
-        open: Vec::new(),
+        texts: Texts::new(),
+        open: Vec::with_capacity(8),
+        outline: Outline::default(),
     };
     pickler.out.extend([0x80, protocol as u8]);
-    pickler.framing = protocol >= Protocol::V4;
+    pickler.open_frame();
     pickler.start_container(true, values.is_empty(), values.len() == 1);
     for (key, value) in values.iter_bytes() {
         pickler.text(key);
@@ -45,41 +45,64 @@ struct Pickler<'a> {
     protocol: Protocol,
     /// Where the present frame's header stands.
     frame: Option<usize>,
-    framing: bool,
     /// How many objects have an index by which they can be referred to again.
     remembered: u32,
     texts: Texts<'a>,
     open: Vec<Open>,
+    /// Kept for the next value.
+    outline: Outline,
 }
 
-/// So many texts are looked through sooner than a table is asked.
-const FEW: usize = 32;
+/// So many texts are found sooner by their marks than in a table.
+const FEW: usize = 64;
 
 /// The indices of the texts that were written, as they stand in JSON.
 struct Texts<'a> {
-    /// The [`mark`] of each: nearly every one that is new has another mark than all that are there.
-    marks: u64,
-    few: Vec<(&'a [u8], u32)>,
+    /// Which of the few with this [`mark`] came last: nearly always none, or the one that is asked for.
+    latest: [u8; 64],
+    few: Vec<Known<'a>>,
     others: HashMap<&'a [u8], u32>,
 }
 
+struct Known<'a> {
+    text: &'a [u8],
+    index: u32,
+    /// Which of the few with the same mark came before.
+    before: u8,
+}
+
+/// None of the few.
+const NONE: u8 = u8::MAX;
+
 impl<'a> Texts<'a> {
+    fn new() -> Self {
+        Self { latest: [NONE; 64], few: Vec::with_capacity(32), others: HashMap::new() }
+    }
+
     fn index(&self, text: &[u8]) -> Option<u32> {
-        if self.marks & mark(text) == 0 {
-            return None;
+        let mut place = self.latest[slot(text)];
+        while let Some(known) = self.few.get(usize::from(place)) {
+            if known.text == text {
+                return Some(known.index);
+            }
+            place = known.before;
         }
-        let found = self.few.iter().find(|(known, _)| *known == text).map(|(_, index)| *index);
-        found.or_else(|| if self.others.is_empty() { None } else { self.others.get(text).copied() })
+        if self.others.is_empty() { None } else { self.others.get(text).copied() }
     }
 
     fn insert(&mut self, text: &'a [u8], index: u32) {
-        self.marks |= mark(text);
         if self.few.len() < FEW {
-            self.few.push((text, index));
+            let place = self.few.len() as u8;
+            let before = std::mem::replace(&mut self.latest[slot(text)], place);
+            self.few.push(Known { text, index, before });
         } else {
             self.others.insert(text, index);
         }
     }
+}
+
+fn slot(text: &[u8]) -> usize {
+    mark(text).trailing_zeros() as usize
 }
 
 /// A container that is being written.
@@ -98,21 +121,26 @@ enum Elements {
 impl<'a> Pickler<'a> {
     /// Writes a valid JSON text.
     fn value(&mut self, bytes: &'a [u8]) {
+        match bytes {
+            [b'[' | b'{', ..] => self.containers(bytes),
+            [b'"', escaped @ .., b'"'] => self.text(escaped),
+            _ => self.scalar(bytes),
+        }
+    }
+
+    /// Writes a list or a mapping.
+    fn containers(&mut self, bytes: &'a [u8]) {
         let depth = self.open.len();
-        // Python writes a container of one element otherwise than one of several: it has to be known beforehand.
-        let singles = if matches!(bytes.first(), Some(b'[' | b'{')) { singles(bytes) } else { Vec::new() };
-        let mut singles = singles.into_iter();
+        let mut outline = std::mem::take(&mut self.outline);
+        outline.draw(bytes);
+        let (mut singles, mut ends) = (outline.singles.iter(), outline.ends.iter());
         let mut at = 0;
         loop {
             match bytes[at] {
-                b' ' | b'\t' | b'\n' | b'\r' | b':' => {
-                    at += 1;
-                    continue;
-                }
+                b' ' | b'\t' | b'\n' | b'\r' | b':' => at += 1,
                 b',' => {
                     self.finish_element(true);
                     at += 1;
-                    continue;
                 }
                 open @ (b'[' | b'{') => {
                     at += 1;
@@ -120,28 +148,31 @@ impl<'a> Pickler<'a> {
                         at += 1;
                     }
                     let empty = matches!(bytes[at], b']' | b'}');
-                    self.start_container(open == b'{', empty, singles.next().unwrap_or_default());
-                    continue;
+                    self.start_container(open == b'{', empty, singles.next() == Some(&true));
                 }
                 b']' | b'}' => {
                     // The last element of a container has no comma after it.
                     self.finish_element(false);
                     self.end_container();
                     at += 1;
-                }
-                start => {
-                    let end = end_of_scalar(bytes, at);
-                    match start {
-                        b'"' => self.text(&bytes[at + 1..end - 1]),
-                        _ => self.scalar(&bytes[at..end]),
+                    if self.open.len() == depth {
+                        break;
                     }
+                }
+                b'"' => {
+                    let end = ends.next().copied().unwrap_or(bytes.len());
+                    self.text(&bytes[at + 1..end - 1]);
                     at = end;
                 }
-            }
-            if self.open.len() == depth {
-                return;
+                _ => {
+                    let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+                    let length = bytes[at..].iter().position(ends).unwrap_or(bytes.len() - at);
+                    self.scalar(&bytes[at..at + length]);
+                    at += length;
+                }
             }
         }
+        self.outline = outline;
     }
 
     // Objects.
@@ -190,33 +221,36 @@ impl<'a> Pickler<'a> {
     fn text(&mut self, escaped: &'a [u8]) {
         self.boundary();
         if let Some(index) = self.texts.index(escaped) {
-            self.refer(index);
-            return;
+            return self.refer(index);
         }
-        let decoded;
-        let bytes = if escaped.contains(&b'\\') {
-            decoded = json::unescape_bytes(text(escaped));
-            &decoded[..]
+        if json::is_plain(escaped) {
+            self.new_text(escaped);
         } else {
-            escaped
-        };
-        let large = bytes.len() >= FRAME_TARGET;
-        if large {
-            self.commit_frame();
-            self.framing = false;
-        }
-        match (u8::try_from(bytes.len()), u32::try_from(bytes.len())) {
-            (Ok(length), _) if self.protocol >= Protocol::V4 => self.write(&[0x8c, length]),
-            (_, Ok(length)) => self.write_with(b'X', &length.to_le_bytes()),
-            // Four gigabytes: protocols below 4 have no form for it, and no cache takes it.
-            _ => self.write_with(0x8d, &(bytes.len() as u64).to_le_bytes()),
-        }
-        self.write(bytes);
-        if large {
-            self.framing = self.protocol >= Protocol::V4;
+            self.new_text(&json::unescape_bytes(text(escaped)));
         }
         self.texts.insert(escaped, self.remembered);
         self.remember();
+    }
+
+    #[inline]
+    fn new_text(&mut self, bytes: &[u8]) {
+        match u8::try_from(bytes.len()) {
+            Ok(length) if self.protocol >= Protocol::V4 => self.write(&[0x8c, length]),
+            _ if bytes.len() < FRAME_TARGET => self.write_with(b'X', &(bytes.len() as u32).to_le_bytes()),
+            _ => return self.large_text(bytes),
+        }
+        self.write(bytes);
+    }
+
+    fn large_text(&mut self, bytes: &[u8]) {
+        self.commit_frame();
+        match u32::try_from(bytes.len()) {
+            Ok(length) => self.write_with(b'X', &length.to_le_bytes()),
+            // Four gigabytes: protocols below 4 have no form for it, and no cache takes it.
+            Err(_) => self.write_with(0x8d, &(bytes.len() as u64).to_le_bytes()),
+        }
+        self.write(bytes);
+        self.open_frame();
     }
 
     fn scalar(&mut self, raw: &[u8]) {
@@ -258,6 +292,7 @@ impl<'a> Pickler<'a> {
 
     // Referring back.
 
+    #[inline]
     fn remember(&mut self) {
         let index = self.remembered;
         self.remembered += 1;
@@ -278,22 +313,27 @@ impl<'a> Pickler<'a> {
     // Bytes and frames.
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.framing && self.frame.is_none() {
-            self.frame = Some(self.out.len());
-            self.out.extend([0; FRAME_HEADER]);
-        }
         self.out.extend_from_slice(bytes);
     }
 
     fn write_with(&mut self, instruction: u8, argument: &[u8]) {
-        self.write(&[instruction]);
+        self.out.push(instruction);
         self.out.extend_from_slice(argument);
     }
 
     /// Before each object: a frame that is large enough ends.
+    #[inline]
     fn boundary(&mut self) {
-        if self.frame.is_some_and(|start| self.out.len() - start - FRAME_HEADER >= FRAME_TARGET) {
+        if self.frame.is_some_and(|start| self.out.len() - start >= FRAME_HEADER + FRAME_TARGET) {
             self.commit_frame();
+            self.open_frame();
+        }
+    }
+
+    fn open_frame(&mut self) {
+        if self.protocol >= Protocol::V4 {
+            self.frame = Some(self.out.len());
+            self.out.extend_from_slice(&[0; FRAME_HEADER]);
         }
     }
 
@@ -314,37 +354,43 @@ fn text(json: &[u8]) -> &str {
     std::str::from_utf8(json).expect("JSON is text")
 }
 
-/// Where text, a number or a word ends that starts at `start` in valid JSON.
-fn end_of_scalar(raw: &[u8], start: usize) -> usize {
-    // Valid text has an end; should it have none, the rest is as good as any, and nothing runs on.
-    json::value_end(raw, start).unwrap_or(raw.len())
+/// What Python's way of writing needs to know of a list or mapping beforehand.
+#[derive(Default)]
+struct Outline {
+    /// For each container, in the order in which they open, whether it has exactly one element or none.
+    singles: Vec<bool>,
+    /// Where each text ends, behind its quotation mark.
+    ends: Vec<usize>,
+    open: Vec<usize>,
 }
 
-/// For each list and object of a valid JSON text, in the order in which they open, whether it has exactly one element.
-fn singles(bytes: &[u8]) -> Vec<bool> {
-    let mut singles = Vec::new();
-    let mut open = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => at = end_of_scalar(bytes, at),
-            byte => {
-                match byte {
-                    b'[' | b'{' => {
-                        open.push(singles.len());
-                        singles.push(true);
-                    }
-                    b']' | b'}' => drop(open.pop()),
-                    b',' => {
-                        if let Some(container) = open.last() {
-                            singles[*container] = false;
-                        }
-                    }
-                    _ => {}
+impl Outline {
+    /// Looks through a valid JSON text.
+    fn draw(&mut self, bytes: &[u8]) {
+        self.singles.clear();
+        self.ends.clear();
+        self.ends.reserve(16);
+        let mut at = 0;
+        while at < bytes.len() {
+            match bytes[at] {
+                b'"' => {
+                    at = json::text_end(bytes, at);
+                    self.ends.push(at);
+                    continue;
                 }
-                at += 1;
+                b'[' | b'{' => {
+                    self.open.push(self.singles.len());
+                    self.singles.push(true);
+                }
+                b']' | b'}' => drop(self.open.pop()),
+                b',' => {
+                    if let Some(container) = self.open.last() {
+                        self.singles[*container] = false;
+                    }
+                }
+                _ => {}
             }
+            at += 1;
         }
     }
-    singles
 }

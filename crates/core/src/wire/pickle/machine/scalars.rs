@@ -129,11 +129,8 @@ impl Machine<'_> {
     /// An integer from little-endian two's complement.
     pub(super) fn long(&mut self, length: usize) -> Step {
         let bytes = self.bytes(length)?;
-        if bytes.len() <= 8 {
-            let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
-            let mut value = if negative { [0xff; 8] } else { [0; 8] };
-            value[..bytes.len()].copy_from_slice(bytes);
-            return self.push(Item::Int(i64::from_le_bytes(value)));
+        if let Some(value) = decimal::small(bytes) {
+            return self.push(Item::Int(value));
         }
         // 4300 digits take 1786 bytes, and converting more would take long.
         let digits = if bytes.len() <= 1_800 { decimal::digits(bytes) } else { return self.push_foreign(TOO_LONG) };
