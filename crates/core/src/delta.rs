@@ -53,18 +53,19 @@ impl Change {
 
 /// The changes of one request since its last load or save, in their order.
 #[derive(Clone, Default)]
-pub(crate) struct Delta {
+pub(crate) enum Delta {
+    #[default]
+    None,
     /// Most requests make one change, which so takes no memory of its own.
-    first: Option<Change>,
-    /// Those after the first.
-    more: Vec<Change>,
+    One(Change),
+    Several(Vec<Change>),
 }
 
 impl Delta {
     pub(crate) fn push(&mut self, change: Change) {
-        match (&change, self.more.last_mut().or(self.first.as_mut())) {
+        match (&change, self.last_mut()) {
             // Whatever came before has no effect any more, on any base.
-            (Change::Clear, _) => *self = Self::default(),
+            (Change::Clear, _) => *self = Self::None,
             // A loop that sets one key does not pile up.
             (Change::Set(key, _), Some(last @ Change::Set(..))) if last.is_set_of(key) => {
                 *last = change;
@@ -76,20 +77,43 @@ impl Delta {
     }
 
     fn append(&mut self, change: Change) {
-        match self.first {
-            None => self.first = Some(change),
-            Some(_) => self.more.push(change),
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(change),
+            Self::One(first) => Self::Several(vec![first, change]),
+            Self::Several(mut changes) => {
+                changes.push(change);
+                Self::Several(changes)
+            }
+        };
+    }
+
+    fn last_mut(&mut self) -> Option<&mut Change> {
+        match self {
+            Self::None => None,
+            Self::One(change) => Some(change),
+            Self::Several(changes) => changes.last_mut(),
+        }
+    }
+
+    fn as_slice(&self) -> &[Change] {
+        match self {
+            Self::None => &[],
+            Self::One(change) => std::slice::from_ref(change),
+            Self::Several(changes) => changes,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        matches!(self, Self::None)
     }
 
     /// Puts the changes of `earlier` before these.
     pub(crate) fn prepend(&mut self, earlier: Self) {
-        let Self { first, more } = std::mem::replace(self, earlier);
-        first.into_iter().chain(more).for_each(|change| self.append(change));
+        match std::mem::replace(self, earlier) {
+            Self::None => {}
+            Self::One(change) => self.append(change),
+            Self::Several(changes) => changes.into_iter().for_each(|change| self.append(change)),
+        }
     }
 
     /// The values that these changes make of `base`.
@@ -97,7 +121,7 @@ impl Delta {
     /// # Errors
     /// What an update's closure, or reading the value it asks for, came to on this base.
     pub(crate) fn replay(&self, mut base: Values) -> Result<Values> {
-        for change in self.first.iter().chain(&self.more) {
+        for change in self.as_slice() {
             change.apply(&mut base)?;
         }
         Ok(base)

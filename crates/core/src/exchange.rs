@@ -13,7 +13,7 @@ use tracing::{debug, error, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
-use crate::key::{KeySource, SessionKey};
+use crate::key::KeySource;
 use crate::persist::{Keeper, Whole};
 pub use crate::session::Session;
 use crate::settings::OnUnavailable;
@@ -98,8 +98,11 @@ impl Exchange {
     /// The headers are input of a stranger; any bytes are fine.
     pub fn open<'a>(&self, cookie_headers: impl Iterator<Item = &'a [u8]>) -> SessionSlot {
         let (presented, key) = cookie::find_key(cookie_headers, self.cookie_name());
-        debug!(presented, key = key.as_ref().map(SessionKey::masked).map(tracing::field::display), "open: cookie read");
-        SessionSlot::new(Arc::clone(&self.0), key, presented)
+        // A cookie that presents no key is removed even if nobody touches the session.
+        let untouched = !self.0.save_every_request & (presented == key.is_some());
+        let slot = SessionSlot::new(Arc::clone(&self.0), key, presented, untouched);
+        debug!(presented = slot.cookie_presented(), key = slot.presented_key(), "open: cookie read");
+        slot
     }
 
     /// Whether this exchange, or a clone of it, opened the slot. An adapter that finds such a slot in a request stands
@@ -131,6 +134,17 @@ impl SessionSlot {
     /// [`status`](crate::Error::status), without a session cookie. The error is logged here.
     pub fn commit(&self, status: u16) -> Commit {
         Commit { slot: self.clone(), step: Step::Begin { status } }
+    }
+
+    /// Whether the response stays as it is since nobody touched the session: by far the most usual end of a request, which
+    /// takes next to nothing to find out. `false` says only that [`commit`](Self::commit) has to look.
+    #[inline]
+    pub fn has_nothing_to_commit(&self, status: u16) -> bool {
+        let nothing = self.is_untouched();
+        if nothing && self.cookie_presented() {
+            debug!(status, "commit: untouched");
+        }
+        nothing
     }
 
     /// [`commit`](Self::commit) for the usual case that there is nothing to do but to answer; `None` if the store has

@@ -57,6 +57,14 @@ impl SessionKey {
         })
     }
 
+    /// The key of this text, which [`is_drawn`].
+    #[inline]
+    pub(crate) fn drawn(text: &[u8; Self::GENERATED_LENGTH]) -> Self {
+        let mut bytes = [0; INLINE];
+        bytes[..Self::GENERATED_LENGTH].copy_from_slice(text);
+        Self(Repr::Inline { len: Self::GENERATED_LENGTH as u8, bytes })
+    }
+
     /// Any text as a key, without a check. The signed-cookies engine, whose key is the whole signed text, uses it.
     pub(crate) fn from_text(text: &str) -> Self {
         Self::inline(text.as_bytes()).unwrap_or_else(|| Self(Repr::Heap(text.into())))
@@ -92,9 +100,7 @@ impl SessionKey {
     /// without asking the store, so no odd character ever reaches a file system, a cache protocol or a database.
     pub fn is_storable(&self) -> bool {
         let text = self.as_bytes();
-        (Self::MIN_LENGTH..=Self::MAX_STORED_LENGTH).contains(&text.len())
-            // To the end in any case: that takes several bytes at a time.
-            && text.iter().fold(true, |good, b| good & (b.is_ascii_lowercase() | b.is_ascii_digit()))
+        (Self::MIN_LENGTH..=Self::MAX_STORED_LENGTH).contains(&text.len()) && is_drawn(text)
     }
 
     /// The first four characters and an ellipsis: what logs and pages show of a key.
@@ -103,6 +109,11 @@ impl SessionKey {
         text.push('…');
         text
     }
+}
+
+/// Whether all characters are of the [`ALPHABET`]. Looks at all in any case: that takes several at a time.
+pub(crate) fn is_drawn(text: &[u8]) -> bool {
+    text.iter().fold(true, |good, b| good & (b.is_ascii_lowercase() | b.is_ascii_digit()))
 }
 
 impl fmt::Debug for SessionKey {

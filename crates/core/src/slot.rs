@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tracing::field::DisplayValue;
+
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::key::SessionKey;
 use crate::persist::{Keeper, Progress, Whole, lock, sessions_off};
 use crate::state::{Record, State};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::values::Values;
 
@@ -26,17 +29,38 @@ struct Slot {
     progress: Progress,
     /// Whether the request carried the session cookie, valid or not.
     cookie_presented: bool,
+    /// Whether the response will stay as it is if nobody touches the session; `false` as soon as anybody is given the
+    /// state, whatever for.
+    untouched: AtomicBool,
 }
 
 impl SessionSlot {
-    pub(crate) fn new(keeper: Arc<Keeper>, key: Option<SessionKey>, cookie_presented: bool) -> Self {
+    #[inline]
+    pub(crate) fn new(keeper: Arc<Keeper>, key: Option<SessionKey>, cookie_presented: bool, untouched: bool) -> Self {
         let state = Mutex::new(State::new(key));
         let (io, progress) = (tokio::sync::Mutex::new(()), Progress::default());
-        Self(Arc::new(Slot { keeper, state, io, progress, cookie_presented }))
+        Self(Arc::new(Slot { keeper, state, io, progress, cookie_presented, untouched: AtomicBool::new(untouched) }))
+    }
+
+    /// The state, for whoever may look at it or change it.
+    fn shared(&self) -> &Mutex<State> {
+        self.0.untouched.store(false, Ordering::Relaxed);
+        &self.0.state
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0.state)
+        lock(self.shared())
+    }
+
+    /// The key as the log may show it, before the state is anybody's.
+    pub(crate) fn presented_key(&self) -> Option<DisplayValue<String>> {
+        lock(&self.0.state).masked_key()
+    }
+
+    /// Whether nobody was given the state, and the response therefore stays as it is.
+    #[inline]
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.0.untouched.load(Ordering::Relaxed)
     }
 
     pub(crate) fn keeper(&self) -> &Keeper {
@@ -63,7 +87,7 @@ impl SessionSlot {
         Whole::new(self, |slot, save| async move {
             let _turn = slot.turn().await;
             slot.progress().of(save).begin();
-            slot.0.keeper.delete_flushed(&slot.0.state).await
+            slot.0.keeper.delete_flushed(slot.shared()).await
         })
     }
 
@@ -71,7 +95,7 @@ impl SessionSlot {
     pub(crate) async fn fill(&self) -> Result<()> {
         if !self.state().loaded {
             let _turn = self.turn().await;
-            self.0.keeper.load(&self.0.state).await?;
+            self.0.keeper.load(self.shared()).await?;
         }
         Ok(())
     }
@@ -85,7 +109,7 @@ impl SessionSlot {
         self.state().accessed = true;
         Whole::new(self, |slot, save| async move {
             let _turn = slot.turn().await;
-            slot.0.keeper.save(&slot.0.state, slot.progress().of(save)).await
+            slot.0.keeper.save(slot.shared(), slot.progress().of(save)).await
         })
     }
 
@@ -117,7 +141,7 @@ impl SessionSlot {
             state.key = Some(drawn);
             state.record = Record::Absent;
         }
-        self.0.keeper.save(&self.0.state, self.progress().of(self.progress().new_save())).await
+        self.0.keeper.save(self.shared(), self.progress().of(self.progress().new_save())).await
     }
 
     /// Asks the store again, and returns what stands there now: Django's `load`. What was loaded or changed stays as
@@ -127,7 +151,7 @@ impl SessionSlot {
     /// As [`load`](Self::load).
     pub async fn reload(&self) -> Result<Values> {
         let _turn = self.turn().await;
-        self.0.keeper.reload(&self.0.state).await
+        self.0.keeper.reload(self.shared()).await
     }
 
     /// Ends the session without loading it: its record is deleted when the request ends, whatever the response, and

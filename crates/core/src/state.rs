@@ -70,6 +70,7 @@ pub(crate) struct State {
 }
 
 impl State {
+    #[inline]
     pub(crate) fn new(key: Option<SessionKey>) -> Self {
         Self {
             record: if key.is_some() { Record::Unread } else { Record::Absent },
@@ -228,7 +229,7 @@ impl State {
     }
 
     /// The key as the log may show it; nothing for a session without one.
-    fn masked_key(&self) -> Option<DisplayValue<String>> {
+    pub(crate) fn masked_key(&self) -> Option<DisplayValue<String>> {
         self.key.as_ref().map(SessionKey::masked).map(display)
     }
 }

@@ -454,6 +454,45 @@ async fn an_update_that_fails_changes_nothing() {
     assert!(!session.contains_key("new") && !session.modified());
 }
 
+/// Whoever says that there is nothing to commit has to be right, whatever is done to a session.
+#[tokio::test]
+async fn there_is_nothing_to_commit_until_somebody_touches_the_session() {
+    type Touch = fn(&SessionSlot);
+    let touches: [Touch; 6] = [
+        SessionSlot::flush,
+        SessionSlot::detach,
+        |slot| slot.set_modified(true),
+        |slot| drop(slot.key()),
+        |slot| _ = slot.is_empty(),
+        |slot| _ = slot.accessed(),
+    ];
+    let site = Site::new();
+    let key = site.saved().await;
+    for presented in [None, Some(&key)] {
+        let untouched = site.request(presented);
+        assert!(untouched.has_nothing_to_commit(200));
+        assert_eq!(site.commit(&untouched, 200).await.unwrap(), Answer::default());
+        for touch in touches {
+            let slot = site.request(presented);
+            touch(&slot);
+            assert!(!slot.has_nothing_to_commit(200));
+        }
+        let (loaded, reloaded, saved) = (site.request(presented), site.request(presented), site.request(presented));
+        loaded.load().await.unwrap();
+        reloaded.reload().await.unwrap();
+        saved.save().await.unwrap();
+        assert!([loaded, reloaded, saved].iter().all(|slot| !slot.has_nothing_to_commit(200)));
+    }
+    let too_short = site.exchange.open([&b"sessionid=short"[..]].into_iter());
+    assert!(!too_short.has_nothing_to_commit(200));
+    let cookie = CookieWriter::new(&CookieAttributes::default()).unwrap();
+    let every = Policy { save_every_request: true, ..Policy::new(cookie, ExpiryRules::default()) };
+    let engine = Engine::Store { store: site.store.clone(), codec: Codec::in_process() };
+    let every = Exchange::new(engine, every, Clock::system(), KeySource::system());
+    let header = format!("sessionid={}", key.as_str());
+    assert!(!every.open([header.as_bytes()].into_iter()).has_nothing_to_commit(200));
+}
+
 #[tokio::test]
 async fn sessions_that_are_off_say_so_whatever_is_done() {
     let exchange = exchange(Engine::Off, Clock::system());

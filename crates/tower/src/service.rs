@@ -38,14 +38,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if request.extensions().get().is_some_and(|slot| self.exchange.owns(slot)) {
-            // A router with the layer was nested in another with the same one: that one answers for the session.
-            return ResponseFuture { stage: Stage::Passing { future: self.inner.call(request) } };
-        }
-        let slot = self.exchange.open(request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes));
-        request.extensions_mut().insert(slot.clone());
+        let slot = open(&self.exchange, &mut request);
         ResponseFuture { stage: Stage::Handling { future: self.inner.call(request), slot } }
     }
+}
+
+/// Gives the request its session, unless it has it: a router with the layer was nested in another with the same one, and
+/// that one answers for the session.
+fn open<B>(exchange: &Exchange, request: &mut Request<B>) -> Option<SessionSlot> {
+    if request.extensions().get().is_some_and(|slot| exchange.owns(slot)) {
+        return None;
+    }
+    let headers = request.headers();
+    let slot = if headers.len() == headers.keys_len() {
+        exchange.open(headers.get(&COOKIE).map(HeaderValue::as_bytes).into_iter())
+    } else {
+        exchange.open(headers.get_all(&COOKIE).iter().map(HeaderValue::as_bytes))
+    };
+    request.extensions_mut().insert(slot.clone());
+    Some(slot)
 }
 
 pin_project! {
@@ -62,9 +73,10 @@ pin_project! {
 pin_project! {
     #[project = StageProj]
     enum Stage<F, R, E> {
-        Passing { #[pin] future: F },
-        Handling { #[pin] future: F, slot: SessionSlot },
-        Committing { commit: Commit, outcome: Option<Result<Response<R>, E>> },
+        // Without a slot, the session is another's to commit.
+        Handling { #[pin] future: F, slot: Option<SessionSlot> },
+        // What the inner service has come to, as it was polled.
+        Committing { commit: Commit, outcome: Poll<Result<Response<R>, E>> },
     }
 }
 
@@ -77,47 +89,62 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut stage = self.project().stage;
-        loop {
-            match stage.as_mut().project() {
-                StageProj::Passing { future } => return future.poll(cx),
-                StageProj::Handling { future, slot } => {
-                    let mut outcome = ready!(future.poll(cx));
-                    let status = outcome.as_ref().map_or(500, |response| response.status().as_u16());
-                    if let Some(answer) = slot.commit_without_io(status) {
-                        if let Ok(response) = &mut outcome {
-                            write(response.headers_mut(), answer);
-                        }
-                        return Poll::Ready(outcome);
-                    }
-                    let mut commit = slot.commit(status);
-                    // A store in memory answers at once, and then nothing needs to be kept.
-                    match Pin::new(&mut commit).poll(cx) {
-                        Poll::Ready(committed) => return Poll::Ready(answered(outcome, committed)),
-                        Poll::Pending => stage.set(Stage::Committing { commit, outcome: Some(outcome) }),
-                    }
+        match stage.as_mut().project() {
+            StageProj::Handling { future, slot } => {
+                let mut outcome = future.poll(cx);
+                if let (Poll::Ready(handled), Some(slot)) = (&mut outcome, slot)
+                    && let Some(commit) = commit(slot, handled, cx)
+                {
+                    stage.set(Stage::Committing { commit, outcome });
+                    return Poll::Pending;
                 }
-                StageProj::Committing { commit, outcome } => {
-                    let committed = ready!(Pin::new(commit).poll(cx));
-                    let outcome = outcome.take().expect("a future is not polled after it is done");
-                    return Poll::Ready(answered(outcome, committed));
+                outcome
+            }
+            StageProj::Committing { commit, outcome } => {
+                let committed = ready!(Pin::new(commit).poll(cx));
+                let mut outcome = std::mem::replace(outcome, Poll::Pending);
+                if let Poll::Ready(handled) = &mut outcome {
+                    answer(handled, committed);
                 }
+                outcome
             }
         }
     }
 }
 
-/// The inner service's outcome, with what became of its session.
-fn answered<R: Default, E>(
-    mut outcome: Result<Response<R>, E>,
-    committed: Result<Answer, Error>,
-) -> Result<Response<R>, E> {
-    if let Ok(response) = &mut outcome {
+/// Commits the session and completes the response, as far as that needs no waiting; returns the commit if it does.
+fn commit<R: Default, E>(
+    slot: &SessionSlot,
+    outcome: &mut Result<Response<R>, E>,
+    cx: &mut Context<'_>,
+) -> Option<Commit> {
+    let status = outcome.as_ref().map_or(500, |response| response.status().as_u16());
+    if slot.has_nothing_to_commit(status) {
+        return None;
+    }
+    if let Some(answer) = slot.commit_without_io(status) {
+        if let Ok(response) = outcome {
+            write(response.headers_mut(), answer);
+        }
+        return None;
+    }
+    let mut commit = slot.commit(status);
+    // A store in memory answers at once, and then nothing needs to be kept.
+    match Pin::new(&mut commit).poll(cx) {
+        Poll::Ready(committed) => answer(outcome, committed),
+        Poll::Pending => return Some(commit),
+    }
+    None
+}
+
+/// Tells in the response what became of its session.
+fn answer<R: Default, E>(outcome: &mut Result<Response<R>, E>, committed: Result<Answer, Error>) {
+    if let Ok(response) = outcome {
         match committed {
             Ok(answer) => write(response.headers_mut(), answer),
             Err(error) => refuse(response, &error),
         }
     }
-    outcome
 }
 
 /// Writes what the exchange decided.

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::SessionKey;
+use crate::key::{self, SessionKey};
 use crate::wire::digits::Digits;
 use crate::wire::expiry::put_digits;
 
@@ -320,16 +320,41 @@ pub fn find<'a>(headers: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<C
 
 /// Whether the session's cookie is in a request's `Cookie` headers, and the key that it presents: [`find`] and
 /// [`SessionKey::presented`], at less cost in the usual case.
+#[inline]
 pub(crate) fn find_key<'a>(mut headers: impl Iterator<Item = &'a [u8]>, name: &str) -> (bool, Option<SessionKey>) {
-    let Some(first) = headers.next() else { return (false, None) };
-    let second = headers.next();
-    if second.is_none()
-        && let Ok(value) = find_plain(first, name.as_bytes())
-    {
-        return (value.is_some(), value.and_then(SessionKey::presented_ascii));
+    match (headers.next(), headers.next()) {
+        (None, _) => (false, None),
+        (Some(only), None) => find_key_in(only, name),
+        (first, second) => presented(find(first.into_iter().chain(second).chain(headers), name)),
     }
-    let value = find(std::iter::once(first).chain(second).chain(headers), name);
+}
+
+#[inline]
+fn find_key_in(header: &[u8], name: &str) -> (bool, Option<SessionKey>) {
+    match key_at_end(header, name.as_bytes()) {
+        Some(key) => (true, Some(SessionKey::drawn(key))),
+        None => find_key_closely(header, name),
+    }
+}
+
+#[inline(never)]
+fn find_key_closely(header: &[u8], name: &str) -> (bool, Option<SessionKey>) {
+    match find_plain(header, name.as_bytes()) {
+        Ok(value) => (value.is_some(), value.and_then(SessionKey::presented_ascii)),
+        Err(Unusual) => presented(find(std::iter::once(header), name)),
+    }
+}
+
+fn presented(value: Option<Cow<'_, str>>) -> (bool, Option<SessionKey>) {
     (value.is_some(), value.as_deref().and_then(SessionKey::presented))
+}
+
+/// The key of the usual form that stands at the header's end, as it does when its cookie is the only one or the newest:
+/// so the rest of the header need not be looked at.
+fn key_at_end<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8; SessionKey::GENERATED_LENGTH]> {
+    let (before, key) = header.split_last_chunk()?;
+    let before = before.strip_suffix(b"=")?.strip_suffix(name)?;
+    (matches!(before, [] | [.., b';'] | [.., b';', b' ']) && key::is_drawn(key)).then_some(key)
 }
 
 /// A header, or a value in it, that has to be looked at more closely.
@@ -565,7 +590,10 @@ mod tests {
         /// The short way to the key is no other than the long one.
         #[test]
         fn a_key_is_found_as_any_cookie_is(
-            headers in proptest::collection::vec("([ \t]{0,2}(sid|sid2|si|s|x)[ ]?=?[a-z0-9\" é]{0,42};?){0,4}", 0..3),
+            headers in proptest::collection::vec(
+                "([ \t]{0,2}(sid|sid2|si|s|x)[ ]?=?([a-z0-9]{32}|[a-z0-9\" é]{0,42});?){0,4}",
+                0..3,
+            ),
         ) {
             let all = || headers.iter().map(String::as_bytes);
             let found = find(all(), "sid");
