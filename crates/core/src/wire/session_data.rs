@@ -18,7 +18,8 @@ pub const SALT: &str = "django.contrib.sessions.SessionStore";
 /// What the setting `SESSION_SERIALIZER` names: a dictionary to and from bytes.
 ///
 /// Input for `loads` has passed the check of its signature, unless the engine is one without signatures. What `dumps` wrote
-/// it has to read as the same dictionary.
+/// it has to read as the same dictionary, each time: what was read or written lately is [remembered](SignedText), and then
+/// not asked for.
 pub trait Serializer: Send + Sync + 'static {
     /// Writes a dictionary.
     ///
