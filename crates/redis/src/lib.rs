@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `load` | `GET`; loads that wait at the same moment go as one `MGET` |
 //! | `create` | `SET … NX` |
-//! | `replace` | `SET … IFEQ`, where the server compares what stands with what was loaded: Valkey from 8.1 on, Redis from 8.4 on; elsewhere one script, by its hash |
+//! | `replace` | `SET … IFEQ … GET`, where the server compares what stands with what was loaded: Valkey from 8.1 on, Redis from 8.4 on; elsewhere one script, by its hash |
 //! | guarded `delete` | one script, by its hash, which compares |
 //! | `touch` | `EXPIRE`, or `PEXPIRE` |
 //! | `delete` | `DEL` |

@@ -151,7 +151,7 @@ impl RedisStore {
         }
     }
 
-    /// Replaces a value that still is the one expected by `SET … IFEQ`, as Valkey has it from 8.1 on and Redis from 8.4
+    /// Replaces a value that still is the one expected by `SET … IFEQ … GET`, as Valkey has it from 8.1 on and Redis from 8.4
     /// on: less than half of what a script takes of the server. `None` if the server does not know it.
     async fn set_if_equal(
         &self,
@@ -161,8 +161,10 @@ impl RedisStore {
         lifetime: u64,
         broke: &mut bool,
     ) -> Result<Option<Standing>> {
-        let mut set = Cmd::with_capacity(7, key.len() + expected.len() + payload.len() + 32);
-        set.arg("SET").arg(key).arg(&payload[..]).arg("IFEQ").arg(&expected[..]).arg(option(self.unit)).arg(lifetime);
+        let mut set = Cmd::with_capacity(8, key.len() + expected.len() + payload.len() + 32);
+        set.arg("SET").arg(key).arg(&payload[..]).arg("IFEQ").arg(&expected[..]);
+        // With `GET` it is answered what stood there, so that a conflict takes no second question.
+        set.arg("GET").arg(option(self.unit)).arg(lifetime);
         let answer = match self.link.send_noting(&set, broke).await {
             Err(error) if is_refused(&error, ServerErrorKind::ResponseError) => {
                 debug!(%error, "Redis does not compare by itself: a script does");
@@ -172,8 +174,9 @@ impl RedisStore {
             answer => answer?,
         };
         match answer.value {
-            Value::Okay => Ok(Some(Standing::Expected)),
-            Value::Nil => Ok(Some(self.get(key).await?.map_or(Standing::Nothing, Standing::Other))),
+            Value::BulkString(stood) if stood == *expected => Ok(Some(Standing::Expected)),
+            Value::BulkString(stood) => Ok(Some(Standing::Other(stored(stood.into())))),
+            Value::Nil => Ok(Some(Standing::Nothing)),
             _ => Err(failure::unexpected(self.link.address(), "SET")),
         }
     }
