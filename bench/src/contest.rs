@@ -232,7 +232,8 @@ fn version(kind: Kind, server: &Server) -> Option<String> {
         Kind::MariaDb => server.sql("mysql", "SELECT version()"),
         Kind::Redis | Kind::Valkey | Kind::Memcached => {
             let mut stream = std::net::TcpStream::connect(server.address()).ok()?;
-            let question: &[u8] = if matches!(kind, Kind::Redis | Kind::Valkey) { b"INFO server\r\n" } else { b"version\r\n" };
+            let question: &[u8] =
+                if matches!(kind, Kind::Redis | Kind::Valkey) { b"INFO server\r\n" } else { b"version\r\n" };
             stream.write_all(question).ok()?;
             let mut answer = vec![0; 4096];
             let read = stream.read(&mut answer).ok()?;

@@ -196,7 +196,18 @@ mod tests {
         let names: Vec<String> = Engine::value_variants().iter().map(|engine| engine.name()).collect();
         assert_eq!(
             names,
-            ["sqlite", "postgres", "mariadb", "redis", "valkey", "memcached", "file", "cached-db", "memory", "signed-cookies"]
+            [
+                "sqlite",
+                "postgres",
+                "mariadb",
+                "redis",
+                "valkey",
+                "memcached",
+                "file",
+                "cached-db",
+                "memory",
+                "signed-cookies"
+            ]
         );
         assert_eq!(Peer::TowerSessions.name(), "tower-sessions");
     }

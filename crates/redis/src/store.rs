@@ -152,7 +152,7 @@ impl RedisStore {
     }
 
     /// Replaces a value that still is the one expected by `SET … IFEQ … GET`, as Valkey has it from 8.1 on and Redis from 8.4
-    /// on: less than half of what a script takes of the server. `None` if the server does not know it.
+    /// on, which takes the server less than a script. `None` if the server does not know it.
     async fn set_if_equal(
         &self,
         key: &str,
