@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(ids(&["cloakroom-postgresql"]), ["bare-axum", "cloakroom-postgresql", near]);
         assert_eq!(ids(&["postgresql-near"]), ["bare-axum", near]);
         assert_eq!(ids(&["cloakroom-redis"]).len(), 4);
-        assert_eq!(ids(&["actix-session", "moka"]).len(), 4);
+        assert_eq!(ids(&["actix-session", "moka"]).len(), 5);
         assert_eq!(ids(&[]).len(), all().len());
         assert!(choose(all(), &["nobody".to_owned()]).is_err());
         let mut names = ids(&[]);

@@ -118,7 +118,9 @@ fn deployment_at(kind: Kind, place: &str) -> Deployment {
             deployment.command(&["migrate"]).ok();
             deployment
         }
-        Kind::Redis => cache("redis.RedisCache", r#""socket_timeout": 0.5, "socket_connect_timeout": 0.5"#),
+        Kind::Redis | Kind::Valkey => {
+            cache("redis.RedisCache", r#""socket_timeout": 0.5, "socket_connect_timeout": 0.5"#)
+        }
         Kind::Memcached => cache("memcached.PyMemcacheCache", r#""timeout": 0.5, "connect_timeout": 0.5"#),
     }
 }

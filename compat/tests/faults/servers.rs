@@ -21,6 +21,9 @@ macro_rules! on_each_server {
         mod on_redis {
             $(#[test] fn $name() { super::$name(super::Kind::Redis) })*
         }
+        mod on_valkey {
+            $(#[test] fn $name() { super::$name(super::Kind::Valkey) })*
+        }
         mod on_memcached {
             $(#[test] fn $name() { super::$name(super::Kind::Memcached) })*
         }
@@ -42,7 +45,7 @@ fn count(server: &Server, deployment: &Deployment) -> usize {
             server.sql(database, "SELECT COUNT(*) FROM django_session").trim().parse().expect("a number")
         }
         // The server has one site, whose database is the first.
-        Kind::Redis => match Redis::at(&server.url_of("1")).ask(&["DBSIZE"]) {
+        Kind::Redis | Kind::Valkey => match Redis::at(&server.url_of("1")).ask(&["DBSIZE"]) {
             Answer::Int(keys) => usize::try_from(keys).expect("a number of keys"),
             other => panic!("{other:?}"),
         },
