@@ -26,6 +26,7 @@ mod state;
 pub mod store;
 pub mod sweep;
 mod sync;
+pub mod together;
 mod values;
 pub mod wire;
 

@@ -16,11 +16,16 @@ use crate::options::Address;
 /// The longest line that a server sends in answer to our commands is far shorter.
 const MAX_LINE: usize = 4_096;
 /// For how many bytes there is room at each reading.
-const READ: usize = 4_096;
+const READ: usize = 16_384;
+/// Values up to this size are copied out of what was read.
+const SMALL: usize = 4_096;
 /// No server keeps items larger than its largest `-I`, one gigabyte.
 const MAX_VALUE: usize = 1 << 30;
+/// After a line, and after a value.
+const END: &[u8] = b"\r\n";
 
 /// A command with what follows it.
+#[derive(Clone)]
 pub(crate) struct Request {
     line: String,
     data: Option<Bytes>,
@@ -87,6 +92,8 @@ pub(crate) enum Reply {
     Taken,
     /// Another number stands.
     Changed,
+    /// `SERVER_ERROR`: the server could not.
+    Failed(String),
 }
 
 /// An item as the server keeps it.
@@ -99,13 +106,11 @@ pub(crate) struct Item {
     pub(crate) ttl: Option<u32>,
 }
 
-/// Why there is no answer that can be used.
+/// Why there is no answer that can be used, and no more of them on this connection.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The connection broke.
     Lost(io::Error),
-    /// `SERVER_ERROR`: the server could not. The connection can be used on.
-    Server(String),
     /// `CLIENT_ERROR` or `ERROR`: the server did not want.
     Refused(String),
     /// This is not Memcached's protocol.
@@ -116,7 +121,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(error) => error.fmt(f),
-            Self::Server(said) | Self::Refused(said) | Self::Nonsense(said) => write!(f, "{said:?}"),
+            Self::Refused(said) | Self::Nonsense(said) => write!(f, "{said:?}"),
         }
     }
 }
@@ -170,77 +175,117 @@ impl Connection {
         self.buffer.is_empty() && matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Sends a request and reads the answer.
-    pub(crate) async fn exchange(&mut self, request: &Request) -> Result<Reply, Failure> {
+    /// Sends requests together and reads their answers in turn. Of a failure, and of an exchange that is given up, those
+    /// that came before are left.
+    pub(crate) async fn exchange(&mut self, requests: &[Request], replies: &mut Vec<Reply>) -> Result<(), Failure> {
+        let buffer = &mut self.buffer;
         match &mut self.stream {
-            Stream::Tcp(stream) => exchange(stream, &mut self.buffer, request).await,
+            Stream::Tcp(stream) => {
+                let (reader, writer) = stream.split();
+                exchange(reader, writer, buffer, requests, replies).await
+            }
             #[cfg(unix)]
-            Stream::Unix(stream) => exchange(stream, &mut self.buffer, request).await,
+            Stream::Unix(stream) => {
+                let (reader, writer) = stream.split();
+                exchange(reader, writer, buffer, requests, replies).await
+            }
         }
     }
 }
 
-async fn exchange<S>(stream: &mut S, buffer: &mut BytesMut, request: &Request) -> Result<Reply, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    match &request.data {
-        None => stream.write_all(request.line.as_bytes()).await?,
-        Some(data) => {
-            let mut parts = Buf::chain(request.line.as_bytes(), data.clone()).chain(&b"\r\n"[..]);
-            stream.write_all_buf(&mut parts).await?;
+async fn exchange(
+    mut reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
+    buffer: &mut BytesMut,
+    requests: &[Request],
+    replies: &mut Vec<Reply>,
+) -> Result<(), Failure> {
+    let receive = async {
+        for request in requests {
+            replies.push(receive(&mut reader, buffer, request).await?);
+        }
+        Ok(())
+    };
+    // At the same time: a server that cannot get rid of its answers may take no more questions.
+    tokio::try_join!(biased; send(writer, requests), receive).map(|_| ())
+}
+
+async fn send(mut writer: impl AsyncWrite + Unpin, requests: &[Request]) -> Result<(), Failure> {
+    if let [Request { line, data: Some(data) }] = requests {
+        let mut parts = Buf::chain(line.as_bytes(), data.clone()).chain(END);
+        return Ok(writer.write_all_buf(&mut parts).await?);
+    }
+    let mut all =
+        Vec::with_capacity(requests.iter().map(|request| request.line.len() + request.size() + END.len()).sum());
+    for Request { line, data } in requests {
+        all.extend_from_slice(line.as_bytes());
+        if let Some(data) = data {
+            all.extend_from_slice(data);
+            all.extend_from_slice(END);
         }
     }
-    let line = loop {
+    Ok(writer.write_all(&all).await?)
+}
+
+async fn receive(
+    reader: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    request: &Request,
+) -> Result<Reply, Failure> {
+    let (head, length) = loop {
         if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(&buffer[..end]).trim_end().to_owned();
-            buffer.advance(end + 1);
-            break line;
+            break (head(String::from_utf8_lossy(&buffer[..end]).trim_end(), request)?, end + 1);
         }
         if buffer.len() > MAX_LINE {
             return Err(Failure::Nonsense("a line without an end".to_owned()));
         }
-        more(stream, buffer).await?;
+        more(reader, buffer).await?;
     };
-    let Some(head) = Head::parse(&line) else {
-        // A server of another kind may well quote the request, and in it the key, whole or cut off: that is no text
-        // for a log.
-        let said = |limit| line[..line.floor_char_boundary(limit)].replace(request.key(), "…");
-        return Err(match line.split(' ').next() {
-            Some("SERVER_ERROR") => Failure::Server(said(200)),
-            Some("CLIENT_ERROR" | "ERROR") => Failure::Refused(said(200)),
-            _ => Failure::Nonsense(said(24)),
-        });
-    };
+    buffer.advance(length);
     match head {
         Head::Reply(reply) => Ok(reply),
         Head::Value { length, .. } if length > MAX_VALUE => {
             Err(Failure::Nonsense(format!("a value of {length} bytes")))
         }
         Head::Value { length, flags, cas, ttl } => {
-            while buffer.len() < length + 2 {
-                more(stream, buffer).await?;
+            while buffer.len() < length + END.len() {
+                more(reader, buffer).await?;
             }
             // Most values are copied, so that the buffer remains the connection's own, to be filled again.
-            let data = if length <= READ {
+            let data = if length <= SMALL {
                 let data = Bytes::copy_from_slice(&buffer[..length]);
                 buffer.advance(length);
                 data
             } else {
                 buffer.split_to(length).freeze()
             };
-            if !buffer.starts_with(b"\r\n") {
+            if !buffer.starts_with(END) {
                 return Err(Failure::Nonsense("a value without an end".to_owned()));
             }
-            buffer.advance(2);
+            buffer.advance(END.len());
             Ok(Reply::Item(Item { data, flags, cas, ttl }))
         }
     }
 }
 
-async fn more<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<()> {
+/// What the first line of the answer to a request says.
+fn head(line: &str, request: &Request) -> Result<Head, Failure> {
+    if let Some(head) = Head::parse(line) {
+        return Ok(head);
+    }
+    // A server of another kind may well quote the request, and in it the key, whole or cut off: that is no text for a
+    // log.
+    let said = |limit| line[..line.floor_char_boundary(limit)].replace(request.key(), "…");
+    match line.split(' ').next() {
+        Some("SERVER_ERROR") => Ok(Head::Reply(Reply::Failed(said(200)))),
+        Some("CLIENT_ERROR" | "ERROR") => Err(Failure::Refused(said(200))),
+        _ => Err(Failure::Nonsense(said(24))),
+    }
+}
+
+async fn more(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<()> {
     buffer.reserve(READ);
-    match stream.read_buf(buffer).await? {
+    match reader.read_buf(buffer).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
@@ -284,16 +329,16 @@ impl Head {
 mod tests {
     use super::*;
 
-    async fn answer(said: &[u8]) -> (Result<Reply, Failure>, usize) {
-        let mut stream = tokio_test_stream(said);
-        let mut buffer = BytesMut::new();
-        let reply = exchange(&mut stream, &mut buffer, &Request::get("k")).await;
-        (reply, buffer.len())
+    async fn answers(said: &[u8], count: usize) -> (Result<(), Failure>, Vec<Reply>, usize) {
+        let requests = vec![Request::get("k"); count];
+        let (mut buffer, mut replies) = (BytesMut::new(), Vec::new());
+        let ended = exchange(said, tokio::io::sink(), &mut buffer, &requests, &mut replies).await;
+        (ended, replies, buffer.len())
     }
 
-    /// A stream on which the server has said something already.
-    fn tokio_test_stream(said: &[u8]) -> tokio::io::Join<std::io::Cursor<Vec<u8>>, tokio::io::Sink> {
-        tokio::io::join(std::io::Cursor::new(said.to_vec()), tokio::io::sink())
+    async fn answer(said: &[u8]) -> (Result<Reply, Failure>, usize) {
+        let (ended, mut replies, left) = answers(said, 1).await;
+        (ended.map(|()| replies.remove(0)), left)
     }
 
     #[tokio::test]
@@ -312,6 +357,7 @@ mod tests {
             (b"NOT_STORED\r\n", Reply::Taken),
             (b"EX\r\n", Reply::Changed),
             (b"EXISTS\r\n", Reply::Changed),
+            (b"SERVER_ERROR out of memory\r\n", Reply::Failed("SERVER_ERROR out of memory".to_owned())),
         ] {
             let (reply, left) = answer(said).await;
             assert_eq!((reply.unwrap(), left), (wanted, 0), "{}", String::from_utf8_lossy(said));
@@ -321,7 +367,6 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_answer_is_a_failure() {
         let failure = async |said: &[u8]| answer(said).await.0.unwrap_err();
-        assert!(matches!(failure(b"SERVER_ERROR out of memory\r\n").await, Failure::Server(_)));
         assert!(matches!(failure(b"CLIENT_ERROR bad\r\n").await, Failure::Refused(_)));
         assert!(matches!(failure(b"ERROR\r\n").await, Failure::Refused(_)));
         for said in [
@@ -343,5 +388,54 @@ mod tests {
         for cut in [&b""[..], b"VA 3 f1", b"VA 3 f1 c1 t1\r\nab"] {
             assert!(matches!(failure(cut).await, Failure::Lost(_)));
         }
+    }
+
+    #[tokio::test]
+    async fn answers_come_in_turn_and_those_before_a_failure_stay() {
+        let said = b"EN\r\nSERVER_ERROR busy\r\nVA 2 f1 c7 t-1\r\nab\r\nHD\r\n";
+        let item = Reply::Item(Item { data: Bytes::from_static(b"ab"), flags: 1, cas: 7, ttl: None });
+        let wanted = [Reply::Missing, Reply::Failed("SERVER_ERROR busy".to_owned()), item, Reply::Done];
+        let (ended, replies, left) = answers(said, 4).await;
+        assert!(ended.is_ok());
+        assert_eq!((replies.as_slice(), left), (&wanted[..], 0));
+        let (ended, replies, _) = answers(said, 5).await;
+        assert!(matches!(ended, Err(Failure::Lost(_))));
+        assert_eq!(replies, wanted);
+        let (ended, replies, _) = answers(b"EN\r\nERROR\r\nHD\r\n", 3).await;
+        assert!(matches!(ended, Err(Failure::Refused(_))));
+        assert_eq!(replies, [Reply::Missing]);
+    }
+
+    #[tokio::test]
+    async fn requests_go_as_they_would_go_alone() {
+        let data = Bytes::from_static(b"data");
+        let requests = [Request::get("a"), Request::cas("b", 1, 60, data.clone(), 5), Request::touch("c", 9)];
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        send(&mut together, &requests).await.unwrap();
+        for request in &requests {
+            send(&mut alone, std::slice::from_ref(request)).await.unwrap();
+        }
+        assert_eq!(together, b"mg a v f c t\r\ncas b 1 60 4 5\r\ndata\r\nmg c T9\r\n");
+        assert_eq!(together, alone);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_before_it_reads_on_is_heard() {
+        // There is room for little on the way, in either direction.
+        let (ours, theirs) = tokio::io::duplex(100);
+        let server = tokio::spawn(async move {
+            let (mut reader, mut writer) = tokio::io::split(theirs);
+            let mut line = [0; 14];
+            for _ in 0..1_000 {
+                reader.read_exact(&mut line).await.unwrap();
+                writer.write_all(b"VA 3 f1 c1 t1\r\nabc\r\n").await.unwrap();
+            }
+        });
+        let (reader, writer) = tokio::io::split(ours);
+        let (mut buffer, mut replies) = (BytesMut::new(), Vec::new());
+        let requests = vec![Request::get("k"); 1_000];
+        exchange(reader, writer, &mut buffer, &requests, &mut replies).await.unwrap();
+        assert_eq!(replies.len(), 1_000);
+        server.await.unwrap();
     }
 }

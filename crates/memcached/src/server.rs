@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cloakroom_core::together::{Joined, Together};
 use cloakroom_core::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -14,6 +15,8 @@ use crate::options::{Address, MemcachedOptions};
 
 /// A connection that lay idle for longer is not used again: something on the way may have forgotten it silently.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+/// How many bytes a request may store that goes together with others. Larger ones gain nothing by it, and hold them up.
+const LARGE: usize = 1 << 14;
 
 /// A server with its pool of connections.
 pub(crate) struct Server {
@@ -24,6 +27,7 @@ pub(crate) struct Server {
     slots: Semaphore,
     /// The one used last is at the back.
     idle: Mutex<VecDeque<(Connection, Instant)>>,
+    together: Together<Request, Result<Reply>>,
 }
 
 impl Server {
@@ -35,42 +39,77 @@ impl Server {
             max_connections: options.max_connections,
             slots: Semaphore::new(options.max_connections),
             idle: Mutex::default(),
+            together: Together::default(),
         }
     }
 
-    /// One exchange, on a connection of the pool or on a new one.
+    /// The answer to a request, which goes together with others that are about to be sent.
     ///
-    /// Dropped half-way, it closes its connection, on which an answer is outstanding.
-    pub(crate) async fn exchange(&self, request: &Request) -> Result<Reply> {
+    /// Dropped half-way, one that goes alone closes its connection, on which an answer is outstanding.
+    pub(crate) async fn ask(self: &Arc<Self>, request: Request) -> Result<Reply> {
+        if request.size() > LARGE {
+            return self.alone(&request).await;
+        }
+        match self.together.join(|| request.clone(), |requests| Arc::clone(self).many(requests)).await {
+            Joined::Answered(answer) => answer,
+            Joined::Alone(_alone) => self.alone(&request).await,
+        }
+    }
+
+    async fn alone(&self, request: &Request) -> Result<Reply> {
+        let (requests, mut replies) = (std::slice::from_ref(request), Vec::with_capacity(1));
+        let mut ended = self.exchange(requests, &mut replies, true).await;
+        if ended.as_ref().is_err_and(|broken| broken.is_stale && request.is_repeatable()) {
+            ended = self.exchange(requests, &mut replies, false).await;
+        }
+        match (ended, replies.pop()) {
+            (_, Some(reply)) => self.checked(reply, request),
+            (Err(broken), None) => Err(broken.error),
+            (Ok(()), None) => Err(self.silent()),
+        }
+    }
+
+    /// The answers to many. To `None` belongs a request that may well succeed by itself.
+    async fn many(self: Arc<Self>, requests: Vec<Request>) -> Vec<Option<Result<Reply>>> {
+        let mut replies = Vec::with_capacity(requests.len());
+        let ended = self.exchange(&requests, &mut replies, true).await;
+        let answered = replies.len();
+        let mut answers: Vec<_> =
+            replies.into_iter().zip(&requests).map(|(reply, request)| Some(self.checked(reply, request))).collect();
+        if let Err(Broken { error, is_stale }) = ended {
+            let error = Arc::new(error);
+            let left = requests[answered..].iter();
+            answers.extend(left.map(|request| (!is_stale || !request.is_repeatable()).then(|| Err(error.shared()))));
+        }
+        answers
+    }
+
+    /// One exchange, on a connection of the pool, if that may be, or on a new one.
+    async fn exchange(
+        &self,
+        requests: &[Request],
+        replies: &mut Vec<Reply>,
+        may_be_pooled: bool,
+    ) -> std::result::Result<(), Broken> {
         let slot = timeout(self.connect_timeout, self.slots.acquire()).await.map_err(|_| self.busy())?;
         // The semaphore is never closed.
         let _slot = slot.map_err(|_| self.busy())?;
-        let (mut connection, mut pooled) = match self.idle_connection() {
-            Some(connection) => (connection, true),
-            None => (self.connect().await?, false),
+        let pooled = if may_be_pooled { self.idle_connection() } else { None };
+        let is_pooled = pooled.is_some();
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => self.connect().await?,
         };
-        loop {
-            let Ok(answer) = timeout(self.timeout, connection.exchange(request)).await else {
-                return Err(self.silent());
-            };
-            match answer {
-                Ok(reply) => {
-                    self.put_back(connection);
-                    return Ok(reply);
-                }
-                // The server may have closed the connection while the request was on its way, as one does that stops.
-                Err(Failure::Lost(_)) if pooled && request.is_repeatable() => {
-                    connection = self.connect().await?;
-                    pooled = false;
-                }
-                Err(failure) => {
-                    let error = self.failed(&failure, request).with_source(failure_source(&failure));
-                    if matches!(failure, Failure::Server(_)) {
-                        self.put_back(connection);
-                    }
-                    return Err(error);
-                }
+        match timeout(self.timeout, connection.exchange(requests, replies)).await {
+            Ok(Ok(())) => {
+                self.put_back(connection);
+                Ok(())
             }
+            Ok(Err(failure)) => Err(Broken {
+                is_stale: is_pooled && matches!(failure, Failure::Lost(_)),
+                error: self.failed(&failure).with_source(failure_source(&failure)),
+            }),
+            Err(_) => Err(self.silent().into()),
         }
     }
 
@@ -132,26 +171,37 @@ impl Server {
         ))
     }
 
-    fn failed(&self, failure: &Failure, request: &Request) -> Error {
+    /// A reply, unless it says that the server could not do what it was asked to.
+    fn checked(&self, reply: Reply, request: &Request) -> Result<Reply> {
         let address = &self.address;
-        match failure {
-            Failure::Lost(error) => {
-                unavailable(format!("Memcached at {address} closed the connection before it answered: {error}"))
-            }
-            Failure::Server(said) if said.contains("too large") => Error::new(
+        let Reply::Failed(said) = reply else { return Ok(reply) };
+        let error = if said.contains("too large") {
+            Error::new(
                 ErrorKind::TooLarge,
                 format!(
                     "the session comes to {} bytes, more than Memcached at {address} takes (its option -I, 1 MB unless \
                      set); what was stored before stands unchanged",
                     request.size()
                 ),
-            ),
-            Failure::Server(said) if said.contains("out of memory") => unavailable(format!(
+            )
+        } else if said.contains("out of memory") {
+            unavailable(format!(
                 "Memcached at {address} has no memory left for a session of {} bytes; what was stored before stands \
                  unchanged. Give it more (its option -m), and let it evict (without -M)",
                 request.size()
-            )),
-            Failure::Server(said) => unavailable(format!("Memcached at {address} failed: {said}")),
+            ))
+        } else {
+            unavailable(format!("Memcached at {address} failed: {said}"))
+        };
+        Err(error.with_source(format!("{said:?}")))
+    }
+
+    fn failed(&self, failure: &Failure) -> Error {
+        let address = &self.address;
+        match failure {
+            Failure::Lost(error) => {
+                unavailable(format!("Memcached at {address} closed the connection before it answered: {error}"))
+            }
             Failure::Refused(said) if said == "ERROR" => configuration(format!(
                 "the server at {address} does not know Memcached's meta commands: Memcached 1.6 or newer is needed"
             )),
@@ -164,6 +214,19 @@ impl Server {
                  right?"
             )),
         }
+    }
+}
+
+/// Why an exchange ended before all was answered.
+struct Broken {
+    error: Error,
+    /// A connection of the pool broke, as it does when its server stops: another one may well work.
+    is_stale: bool,
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self { error, is_stale: false }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Store, Stored, Touched, Version};
@@ -22,14 +24,14 @@ const ON_THE_WAY: i64 = 10_000;
 
 /// Sessions in Memcached: Django's cache engine with its back ends for pymemcache or pylibmc.
 ///
-/// Every operation is one exchange with one server; a `replace` or `delete` that meets another version than it was
-/// given makes one more, to fetch what stands now. Two saves of one session in the same request need one more as
-/// well: Memcached does not tell the number of what it stores, so the second one looks first whether the first one's
-/// value stands.
+/// Every operation is one command to one server, which goes along with others that are about to be sent; a `replace` or
+/// `delete` that meets another version than it was given makes one more, to fetch what stands now. Two saves of one
+/// session in the same request need one more as well: Memcached does not tell the number of what it stores, so the
+/// second one looks first whether the first one's value stands.
 ///
 /// The server's own clock decides what has expired. See [the crate](crate) for what Memcached cannot promise.
 pub struct MemcachedStore {
-    servers: Vec<Server>,
+    servers: Vec<Arc<Server>>,
     /// Their names, in the same order.
     nodes: Vec<String>,
     distribution: Distribution,
@@ -47,12 +49,13 @@ impl MemcachedStore {
     pub fn new(options: MemcachedOptions, keys: CacheKeys, clock: Clock) -> Result<Self> {
         keys.check_memcached()?;
         let nodes = options.addresses.iter().map(Address::node).collect();
-        let servers = options.addresses.iter().map(|address| Server::new(address.clone(), &options)).collect();
+        let servers =
+            options.addresses.iter().map(|address| Arc::new(Server::new(address.clone(), &options))).collect();
         Ok(Self { servers, nodes, distribution: options.distribution, keys, flags: options.serializer.flags(), clock })
     }
 
     /// The final key, and the server that keeps it; `None` if no server takes such a key.
-    fn place(&self, key: &SessionKey) -> Option<(String, &Server)> {
+    fn place(&self, key: &SessionKey) -> Option<(String, &Arc<Server>)> {
         let key = self.keys.key(key.as_str());
         match memcached_fault(&key) {
             Some(_) => None,
@@ -84,8 +87,8 @@ impl MemcachedStore {
         Stored { payload, version: Version::counter(item.cas), expiry }
     }
 
-    async fn get(&self, key: &str, server: &Server) -> Result<Option<Stored>> {
-        match server.exchange(&Request::get(key)).await? {
+    async fn get(&self, key: &str, server: &Arc<Server>) -> Result<Option<Stored>> {
+        match server.ask(Request::get(key)).await? {
             Reply::Item(item) => Ok(Some(self.stored(item))),
             Reply::Missing => Ok(None),
             other => Err(unexpected(&other)),
@@ -93,7 +96,12 @@ impl MemcachedStore {
     }
 
     /// The number under which a version stands; what stands instead, if another does; `None` if nothing stands.
-    async fn standing(&self, key: &str, server: &Server, version: &Version) -> Result<Option<Result<u64, Stored>>> {
+    async fn standing(
+        &self,
+        key: &str,
+        server: &Arc<Server>,
+        version: &Version,
+    ) -> Result<Option<Result<u64, Stored>>> {
         if let Some(cas) = version.as_counter() {
             return Ok(Some(Ok(cas)));
         }
@@ -117,7 +125,7 @@ impl Store for MemcachedStore {
             return Err(Error::new(ErrorKind::TooLarge, "Memcached takes no keys longer than 250 bytes"));
         };
         let add = Request::add(&key, self.flags, self.exptime(expiry), payload.clone());
-        match server.exchange(&add).await? {
+        match server.ask(add).await? {
             Reply::Done => Ok(Created::Created(Version::payload(payload))),
             Reply::Taken => Ok(Created::Taken),
             other => Err(unexpected(&other)),
@@ -138,7 +146,7 @@ impl Store for MemcachedStore {
             Some(Ok(cas)) => cas,
         };
         let replace = Request::cas(&key, self.flags, self.exptime(expiry), payload.clone(), cas);
-        match server.exchange(&replace).await? {
+        match server.ask(replace).await? {
             Reply::Done => Ok(Replaced::Replaced(Version::payload(payload))),
             Reply::Missing => Ok(Replaced::Gone),
             Reply::Changed => Ok(self.get(&key, server).await?.map_or(Replaced::Gone, Replaced::Conflict)),
@@ -148,7 +156,7 @@ impl Store for MemcachedStore {
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
         let Some((key, server)) = self.place(key) else { return Ok(Touched::Gone) };
-        match server.exchange(&Request::touch(&key, self.exptime(expiry))).await? {
+        match server.ask(Request::touch(&key, self.exptime(expiry))).await? {
             Reply::Done => Ok(Touched::Touched),
             Reply::Missing => Ok(Touched::Gone),
             other => Err(unexpected(&other)),
@@ -165,7 +173,7 @@ impl Store for MemcachedStore {
                 Some(Ok(cas)) => Some(cas),
             },
         };
-        match server.exchange(&Request::delete(&key, cas)).await? {
+        match server.ask(Request::delete(&key, cas)).await? {
             Reply::Done => Ok(Deleted::Deleted),
             Reply::Missing => Ok(Deleted::Gone),
             Reply::Changed => Ok(self.get(&key, server).await?.map_or(Deleted::Gone, Deleted::Conflict)),
@@ -190,6 +198,7 @@ fn unexpected(reply: &Reply) -> Error {
         Reply::Missing => "missing",
         Reply::Taken => "taken",
         Reply::Changed => "changed",
+        Reply::Failed(_) => "failed",
     };
     Error::new(ErrorKind::Unavailable, format!("Memcached answered {said:?} to a command that has no such answer"))
 }

@@ -52,7 +52,6 @@ mod link;
 mod options;
 mod sentinel;
 mod store;
-mod together;
 mod tracking;
 
 pub use codec::codec;

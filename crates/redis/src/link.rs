@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cloakroom_core::near::Moment;
-use cloakroom_core::{Error, Result};
+use cloakroom_core::store::Stored;
+use cloakroom_core::together::Together;
+use cloakroom_core::{Error, Result, SessionKey};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::runtime::{self, Handle};
@@ -16,8 +18,10 @@ use crate::dial::{Connection, dial};
 use crate::failure::{self, Stage};
 use crate::options::RedisOptions;
 use crate::sentinel::Sentinels;
-use crate::together::Loads;
 use crate::tracking::Tracking;
+
+/// Loads that go together.
+pub(crate) type Loads = Together<SessionKey, Result<Stored>>;
 
 /// A connection to one server, made when it is first needed, and made anew after it broke.
 ///

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::near::{Changing, Kept, Moment, NearCache};
 use cloakroom_core::store::{Cleared, Created, Deleted, Replaced, Rotated, Store, Stored, Touched, Version};
+use cloakroom_core::together::Joined;
 use cloakroom_core::wire::cache_key::{CacheKeys, Timeout};
 use cloakroom_core::{Clock, Error, ErrorKind, Result, SessionKey, Timestamp};
 use redis::{Cmd, Pipeline, Script, ServerErrorKind, Value};
@@ -14,7 +15,6 @@ use tracing::debug;
 use crate::failure;
 use crate::link::{Answer, Link, Question};
 use crate::options::{RedisOptions, TimeUnit};
-use crate::together::Joined;
 use crate::tracking::Tracking;
 
 /// Replaces a value that still is the one expected. Answers 1, 0 if there is none, or the other value. For servers that
@@ -181,11 +181,12 @@ impl RedisStore {
         }
     }
 
-    /// What stands on the server, asked for together with what others load at the same moment.
+    /// What stands on the server, asked for together with what others load at the same moment. With saves there is
+    /// nothing to be gained: what a script does for each of them takes the time, not the command.
     async fn get_together(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(loads) = self.link.loads() else { return self.get(&self.key(key)).await };
-        match loads.join(key, |keys| get_many(self.link.clone(), self.keys.clone(), keys)).await {
-            Joined::Done(stored) => stored.map(Some),
+        match loads.join(|| key.clone(), |keys| get_many(self.link.clone(), self.keys.clone(), keys)).await {
+            Joined::Answered(stored) => stored.map(Some),
             Joined::Alone(_alone) => self.get(&self.key(key)).await,
         }
     }
@@ -273,28 +274,31 @@ enum Standing {
 
 /// What stands under many keys. `None` is nothing, or no text, which a `GET` tells apart; for all of them, a server that
 /// does not take such commands.
-async fn get_many(link: Arc<Link>, keys: CacheKeys, wanted: Vec<SessionKey>) -> Result<Vec<Option<Stored>>> {
+async fn get_many(link: Arc<Link>, keys: CacheKeys, wanted: Vec<SessionKey>) -> Vec<Option<Result<Stored>>> {
     let mut command = Cmd::with_capacity(1 + wanted.len(), wanted.len() * (keys.prefix().len() + 40));
     command.arg("MGET");
     wanted.iter().for_each(|key| {
         command.arg(keys.key(key.as_str()));
     });
-    let answers = match link.send(&command).await {
-        Ok(Answer { value: Value::Array(answers), .. }) => answers,
-        Ok(_) => return Err(failure::unexpected(link.address(), "MGET")),
+    let error = match link.send(&command).await {
+        Ok(Answer { value: Value::Array(answers), .. }) => {
+            let found = |answer| match answer {
+                Value::BulkString(payload) => Some(Ok(stored(payload.into()))),
+                _ => None,
+            };
+            return answers.into_iter().map(found).collect();
+        }
+        Ok(_) => failure::unexpected(link.address(), "MGET"),
         // A user who may not use it, a proxy that does not know it, or one before a cluster.
         Err(error) if REFUSALS.iter().any(|reason| is_refused(&error, *reason)) => {
             debug!(%error, "Redis does not tell many sessions at once: each is asked for alone");
             link.go_apart();
-            return Ok(Vec::new());
+            return Vec::new();
         }
-        Err(error) => return Err(error),
+        Err(error) => error,
     };
-    let found = |answer| match answer {
-        Value::BulkString(payload) => Some(stored(payload.into())),
-        _ => None,
-    };
-    Ok(answers.into_iter().map(found).collect())
+    let error = Arc::new(error);
+    wanted.iter().map(|_| Some(Err(error.shared()))).collect()
 }
 
 pub(crate) fn stored(payload: Bytes) -> Stored {

@@ -4,7 +4,7 @@
 //! and what is in it, depends on nothing but the text, so it is looked at once. Nobody is ever told anything that is out of
 //! date: the store is asked each time, and this only knows what its answer means.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -16,8 +16,6 @@ const SHARDS: usize = 16;
 const PLACES: usize = 64;
 /// How many bytes one shard holds at most: 8 MiB in all.
 const ROOM: usize = 512 * 1024;
-/// What takes more than this would drive out too many others.
-const MOST: usize = ROOM / 4;
 /// What an entry takes beside its text and what is known of it: allocations, their owners.
 const OVERHEAD: usize = 200;
 
@@ -41,36 +39,47 @@ struct Known<T> {
     size: usize,
 }
 
+/// The place of a text, by its hash.
+#[derive(Clone, Copy)]
+pub(super) struct Place(usize);
+
+impl Place {
+    fn in_shard(self) -> usize {
+        self.0 / SHARDS % PLACES
+    }
+}
+
 impl<T: Clone> Memo<T> {
     pub(super) fn new() -> Self {
         let shard = |_| Mutex::new(Shard { places: Vec::new(), size: 0, hand: 0 });
         Self { shards: std::array::from_fn(shard), spread: Spread::new() }
     }
 
-    /// What is known of a text.
-    pub(super) fn get(&self, text: &[u8]) -> Option<T> {
-        self.with(text, |shard, place| {
-            let known = shard.places.get(place)?.as_ref()?;
-            (known.text == text).then(|| known.fact.clone())
-        })
+    /// Where what is known of a text has its place; `None` if the text is too long to have one.
+    pub(super) fn place(&self, text: &[u8]) -> Option<Place> {
+        (text.len() + OVERHEAD <= ROOM).then(|| Place(self.spread.hash(text) as usize))
     }
 
-    /// Keeps what is known of a text, which takes so many bytes beside the text itself.
-    pub(super) fn put(&self, text: Bytes, fact: T, size: usize) {
+    /// What is known of a text, whose place this is.
+    pub(super) fn get(&self, place: Place, text: &[u8]) -> Option<T> {
+        let shard = self.shard(place);
+        let known = shard.places.get(place.in_shard())?.as_ref()?;
+        (known.text == text).then(|| known.fact.clone())
+    }
+
+    /// Keeps what is known of a text, whose place this is; it takes so many bytes beside the text itself.
+    pub(super) fn put(&self, place: Place, text: Bytes, fact: T, size: usize) {
         let size = OVERHEAD + text.len() + size;
-        if size > MOST {
+        if size > ROOM {
             return;
         }
-        let known = Known { text: text.clone(), fact, size };
-        let former = self.with(&text, |shard, place| shard.put(place, known));
+        let former = self.shard(place).put(place.in_shard(), Known { text, fact, size });
         // Whose memory is given back when nobody waits for the shard.
         drop(former);
     }
 
-    fn with<R>(&self, text: &[u8], work: impl FnOnce(&mut Shard<T>, usize) -> R) -> R {
-        let hash = self.spread.hash(text) as usize;
-        let mut shard = self.shards[hash % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut shard, hash / SHARDS % PLACES)
+    fn shard(&self, place: Place) -> MutexGuard<'_, Shard<T>> {
+        self.shards[place.0 % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,14 +115,24 @@ mod tests {
         })
     }
 
+    impl Memo<usize> {
+        fn known(&self, text: &[u8]) -> Option<usize> {
+            self.get(self.place(text)?, text)
+        }
+
+        fn keep(&self, text: Bytes, fact: usize, size: usize) {
+            self.put(self.place(&text).expect("short enough"), text, fact, size);
+        }
+    }
+
     #[test]
     fn a_text_is_known_byte_for_byte() {
         let memo = Memo::new();
-        memo.put(Bytes::from_static(b"text"), 1, 0);
-        memo.put(Bytes::from_static(b""), 2, 0);
-        assert_eq!((memo.get(b"text"), memo.get(b"")), (Some(1), Some(2)));
-        memo.put(Bytes::from_static(b"text"), 3, 0);
-        assert_eq!((memo.get(b"text"), memo.get(b"Text"), memo.get(b"text ")), (Some(3), None, None));
+        memo.keep(Bytes::from_static(b"text"), 1, 0);
+        memo.keep(Bytes::from_static(b""), 2, 0);
+        assert_eq!((memo.known(b"text"), memo.known(b"")), (Some(1), Some(2)));
+        memo.keep(Bytes::from_static(b"text"), 3, 0);
+        assert_eq!((memo.known(b"text"), memo.known(b"Text"), memo.known(b"text ")), (Some(3), None, None));
         assert_eq!(held(&memo).0, 2);
     }
 
@@ -122,18 +141,23 @@ mod tests {
         let memo = Memo::new();
         let text = |number: usize| Bytes::from(format!("text {number}"));
         for number in 0..20_000 {
-            memo.put(text(number), number, if number % 2 == 0 { 100 } else { 30_000 });
-            assert_eq!(memo.get(&text(number)), Some(number), "the latest is there");
+            memo.keep(text(number), number, if number % 2 == 0 { 100 } else { 30_000 });
+            assert_eq!(memo.known(&text(number)), Some(number), "the latest is there");
         }
         let (count, size) = held(&memo);
         assert!(count <= SHARDS * PLACES && size <= SHARDS * ROOM, "{count} with {size} bytes");
         assert!(size > SHARDS * ROOM / 2, "{size} bytes: there is room for more");
         for number in 0..20_000 {
-            assert!(memo.get(&text(number)).is_none_or(|known| known == number));
+            assert!(memo.known(&text(number)).is_none_or(|known| known == number));
         }
-        memo.put(text(0), 7, MOST);
-        assert_ne!(memo.get(&text(0)), Some(7), "too large");
+        memo.keep(text(0), 7, ROOM);
+        assert_ne!(memo.known(&text(0)), Some(7), "too large");
         assert_eq!(held(&memo).0, count);
+        assert!(memo.place(&vec![b' '; ROOM]).is_none());
+        let longest = Bytes::from(vec![b' '; ROOM - OVERHEAD]);
+        memo.keep(longest.clone(), 8, 0);
+        assert_eq!(memo.known(&longest), Some(8));
+        held(&memo);
     }
 
     #[test]
@@ -146,8 +170,8 @@ mod tests {
                     for number in 0..5_000 {
                         let text = Bytes::from(format!("{}", (number * 7 + thread) % 3_000));
                         let fact = text.len();
-                        assert!(memo.get(&text).is_none_or(|known| known == fact));
-                        memo.put(text, fact, 1_000);
+                        assert!(memo.known(&text).is_none_or(|known| known == fact));
+                        memo.keep(text, fact, 1_000);
                     }
                 });
             }

@@ -207,7 +207,7 @@ impl fmt::Debug for Codec {
 /// Signed text around a serializer: what stands in Django's table and files, and in the cookie of `signed_cookies`.
 ///
 /// What was read or written lately is known by its text, byte for byte, and is not verified, unpacked and parsed again: up
-/// to 1,024 sessions, in up to 8 MiB. Clones share that.
+/// to 1,024 sessions, in up to 8 MiB, none of which takes more than 512 KiB. Clones share that.
 #[derive(Clone)]
 pub struct SignedText {
     signer: TimestampSigner,
@@ -259,17 +259,22 @@ impl SignedText {
     fn remember(&self, payload: Bytes, values: &Values, now: Timestamp) {
         let signed_at = Timestamp::from_secs(now.as_micros() / 1_000_000);
         let signed = Signed { values: values.clone(), signed_at, current: true };
-        self.memo.put(payload, signed, values.size());
+        if let Some(place) = self.memo.place(&payload) {
+            self.memo.put(place, payload, signed, values.size());
+        }
     }
 
     /// What is in a payload, which `shared` makes fit to be kept.
     fn look(&self, payload: &[u8], shared: impl FnOnce() -> Bytes) -> Result<Signed> {
-        if let Some(known) = self.memo.get(payload) {
+        let place = self.memo.place(payload);
+        if let Some(known) = place.and_then(|place| self.memo.get(place, payload)) {
             return Ok(known);
         }
         let (data, signed_at, current) = self.signer.unsign_json_of_any_age(text(payload)?)?;
         let signed = Signed { values: self.serializer.loads(data)?, signed_at, current };
-        self.memo.put(shared(), signed.clone(), signed.values.size());
+        if let Some(place) = place {
+            self.memo.put(place, shared(), signed.clone(), signed.values.size());
+        }
         Ok(signed)
     }
 }
@@ -304,7 +309,7 @@ impl Format for SignedText {
     }
 
     fn is_current(&self, payload: &[u8]) -> bool {
-        std::str::from_utf8(payload).is_ok_and(|text| self.signer.is_current(text))
+        self.look(payload, || Bytes::copy_from_slice(payload)).is_ok_and(|signed| signed.current)
     }
 }
 

@@ -161,16 +161,6 @@ impl Signer {
     }
 }
 
-impl Signer {
-    /// Whether text that [`unsign`](Self::unsign) accepted bears the signature of the current secret, not a fallback's.
-    fn is_current(&self, signed: &str) -> bool {
-        self.keys.len() == 1
-            || self.split(signed).is_some_and(|(value, signature)| {
-                constant_time_eq(self.keys[0].signature(value.as_bytes()).as_str(), signature)
-            })
-    }
-}
-
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signer({} keys)", self.keys.len())
@@ -182,11 +172,6 @@ impl fmt::Debug for Signer {
 pub struct TimestampSigner(Signer);
 
 impl TimestampSigner {
-    /// Whether text that was accepted bears the signature of the current secret, not a fallback's.
-    pub fn is_current(&self, signed: &str) -> bool {
-        self.0.is_current(signed)
-    }
-
     /// A signer with `:` as its separator and SHA-256.
     pub fn new(secrets: &Secrets, salt: &str) -> Self {
         Self(Signer::new(secrets, salt))

@@ -187,6 +187,13 @@ impl Format for Either {
         }
     }
 
+    fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
+        match payload.first() {
+            Some(&SEEN) => Ok((Values::parse_shared(payload.slice(1..))?, true)),
+            _ => self.database.read(payload),
+        }
+    }
+
     fn is_current(&self, payload: &[u8]) -> bool {
         payload.first() == Some(&SEEN) || self.database.is_current(payload)
     }
