@@ -47,13 +47,15 @@ impl Server {
     ///
     /// Dropped half-way, one that goes alone closes its connection, on which an answer is outstanding.
     pub(crate) async fn ask(self: &Arc<Self>, request: Request) -> Result<Reply> {
-        if request.size() > LARGE {
-            return self.alone(&request).await;
+        let mut _alone = None;
+        if request.size() <= LARGE {
+            match self.together.join(|| request.clone(), |requests| Arc::clone(self).many(requests)).await {
+                Joined::Answered(answer) => return answer,
+                Joined::Alone(alone) => _alone = Some(alone),
+            }
         }
-        match self.together.join(|| request.clone(), |requests| Arc::clone(self).many(requests)).await {
-            Joined::Answered(answer) => answer,
-            Joined::Alone(_alone) => self.alone(&request).await,
-        }
+        // In a box: one that goes together with others has no room for an exchange of its own.
+        Box::pin(self.alone(&request)).await
     }
 
     async fn alone(&self, request: &Request) -> Result<Reply> {
@@ -98,7 +100,7 @@ impl Server {
         let is_pooled = pooled.is_some();
         let mut connection = match pooled {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => Box::pin(self.connect()).await?,
         };
         match timeout(self.timeout, connection.exchange(requests, replies)).await {
             Ok(Ok(())) => {

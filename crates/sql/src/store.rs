@@ -119,10 +119,13 @@ impl<D: Dialect> SqlStore<D> {
         params: &[Param<'_>],
     ) -> Result<Ran<T>> {
         let mut repeated = false;
-        let result = self.attempt(doing, side, way, sql, &|| self.dialect.arguments(params), &mut repeated).await;
+        let arguments = || self.dialect.arguments(params);
+        // In boxes: an operation that goes together with others, or needs no statement, has no room for one. So its own
+        // box stays small enough for what allocators keep at hand for each thread.
+        let result = Box::pin(self.attempt(doing, side, way, sql, &arguments, &mut repeated)).await;
         match result {
             Ok(result) => Ok(Ran { result, repeated }),
-            Err(error) => Err(self.explained(doing, error, params.iter().map(Param::size).sum()).await),
+            Err(error) => Err(Box::pin(self.explained(doing, error, params.iter().map(Param::size).sum())).await),
         }
     }
 
