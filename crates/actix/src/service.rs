@@ -95,10 +95,12 @@ where
                         Ok(response) => response.status(),
                         Err(error) => error.as_response_error().status_code(),
                     };
-                    if let Some(answer) = slot.commit_without_io(status.as_u16()) {
+                    let status = status.as_u16();
+                    let nothing = slot.has_nothing_to_commit(status).then(Answer::default);
+                    if let Some(answer) = nothing.or_else(|| slot.commit_without_io(status)) {
                         return Poll::Ready(answered(outcome, Ok(answer)));
                     }
-                    let commit = slot.commit(status.as_u16());
+                    let commit = slot.commit(status);
                     stage.set(Stage::Committing { commit, outcome: Some(outcome) });
                 }
                 StageProj::Committing { commit, outcome } => {
