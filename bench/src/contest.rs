@@ -1,13 +1,14 @@
 //! Who is compared with whom: bare axum, Cloakroom's engines, and other libraries, each as a site of its own over servers
 //! that are shared.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use cloakroom_test_servers::{Kind, Options, Server};
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::engine::{Backing, Engine};
 use crate::site::{Recipe, Site};
@@ -53,6 +54,11 @@ const GROUPS: [&str; 10] = [
     "MariaDB, Memcached, cached_db",
     "of your own",
 ];
+
+/// The store of the row whose files are in the system's memory, where `/tmp` is on many systems.
+const IN_TMPFS: &str = "file, in a tmpfs";
+/// Where such a file system is on nearly every Linux.
+const TMPFS: &str = "/dev/shm";
 
 const OURS: &str = "Cloakroom";
 const TOWER: &str = "tower-sessions";
@@ -120,6 +126,7 @@ pub fn all() -> Vec<Contestant> {
         peer(valkey, Engine::Valkey, ACTIX, "Valkey", &[ACTIX, "redis"]),
         peer(valkey, Engine::Valkey, AXUM, "Valkey with a copy", &["axum-session", "redis"]),
         ours(file, Engine::File, "file", ""),
+        ours(file, Engine::File, IN_TMPFS, ""),
         ours(others, Engine::Mariadb, "MariaDB", ""),
         ours(others, Engine::Memcached, "Memcached", ""),
         ours(others, Engine::CachedDb, "cached_db, PostgreSQL", ""),
@@ -146,6 +153,15 @@ impl Contestant {
         let parts: Vec<&str> =
             words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).collect();
         parts.join("-")
+    }
+
+    /// A directory for what it keeps, in a file system of the kind that it is told to be in.
+    fn directory(&self) -> anyhow::Result<TempDir> {
+        if self.store == IN_TMPFS {
+            return tempfile::tempdir_in(TMPFS)
+                .with_context(|| format!("{TMPFS} cannot be used: leave {} out with --only", self.id()));
+        }
+        tempfile::tempdir().context("no temporary directory")
     }
 
     /// Whether it is Cloakroom.
@@ -252,17 +268,15 @@ pub struct Running {
     pub site: Site,
     /// The numbers of the servers' processes.
     pub servers: Vec<u32>,
+    /// Removed when the site has ended.
+    _directory: TempDir,
 }
 
 impl Running {
-    /// Starts the site of a row, which keeps what it has in a directory.
-    pub fn start(
-        contestant: &Contestant,
-        programs: &Programs,
-        servers: &mut Servers,
-        directory: &Path,
-    ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(directory)?;
+    /// Starts the site of a row, which keeps what it has in a directory of its own.
+    pub fn start(contestant: &Contestant, programs: &Programs, servers: &mut Servers) -> anyhow::Result<Self> {
+        let temporary = contestant.directory()?;
+        let directory = temporary.path();
         let kinds = contestant.engine().map_or(&[][..], Engine::kinds);
         let running: Vec<_> = kinds.iter().map(|kind| servers.get(*kind)).collect::<anyhow::Result<_>>()?;
         let pids = running.iter().filter_map(|server| server.pid()).collect();
@@ -290,7 +304,7 @@ impl Running {
         }
         let site = Site::start(recipe, &directory.join("log"))
             .with_context(|| format!("{} cannot take part", contestant.id()))?;
-        Ok(Self { site, servers: pids })
+        Ok(Self { site, servers: pids, _directory: temporary })
     }
 }
 

@@ -104,12 +104,11 @@ fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         ours: build::program(&bench, "cloakroom-bench", "bench-site")?,
         peers: has_peers.then(|| build::program(&bench, "cloakroom-bench-peers", "peer-site")).transpose()?,
     };
-    let temporary = tempfile::tempdir().context("no temporary directory")?;
     let mut servers = Servers::default();
     let mut sites = Vec::new();
     for row in &rows {
         tell(format!("starting {}", row.id()));
-        let running = Running::start(row, &programs, &mut servers, &temporary.path().join(row.id()))?;
+        let running = Running::start(row, &programs, &mut servers)?;
         sites.push(Participant::admit(row, running, args.visitors)?);
     }
     let mut samples = vec![vec![Vec::new(); rows.len()]; args.routes.len()];
@@ -121,7 +120,7 @@ fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     }
     // At the end, so that a server that is not installed is found out at once.
     drop(sites);
-    let memory = measure_memory(&args, &rows, &programs, &mut servers, &temporary.path().join("memory"))?;
+    let memory = measure_memory(&args, &rows, &programs, &mut servers)?;
 
     let mut circumstances = Circumstances::now("compare", &PACKAGES, servers.versions());
     circumstances.load_before = load_before;
@@ -235,13 +234,12 @@ fn measure_memory(
     rows: &[Contestant],
     programs: &Programs,
     servers: &mut Servers,
-    directory: &Path,
 ) -> anyhow::Result<Vec<Memory>> {
     let mut found = Vec::new();
     let rows = rows.iter().filter(|row| args.memory > 0 && row.group == contest::IN_PROCESS);
     for row in rows {
         tell(format!("memory of {} with {} sessions", row.id(), args.memory));
-        let running = Running::start(row, programs, servers, &directory.join(row.id()))?;
+        let running = Running::start(row, programs, servers)?;
         let mut visitors = Visitors::connect(running.site.address(), args.visitors)?;
         let memory = || running.site.pid().and_then(cpu::memory).context("the site's memory is not told");
         // Threads, buffers and the first tables are there.

@@ -25,6 +25,7 @@ use crate::sweep::{Turn, Turns, turn_in};
 use crate::wire::expiry::{EXPIRY_KEY, ExpiryRules, Lifetime};
 use crate::wire::session_data::Codec;
 use directory::{Attempt, Content, Directory, Temporary, new_file};
+use glance::LONGEST;
 
 /// A lock is held for microseconds; who holds one for longer than this was stopped, or is no session server.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,6 +112,23 @@ impl FileStore {
         done.map_err(|error| self.0.unavailable(error))
     }
 
+    /// As [`blocking`](Self::blocking), for work with so many bytes that takes a few microseconds where it waits for no
+    /// disk: then to hand it to another thread would take longer.
+    async fn quick<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&Directory) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.is_quick(bytes) {
+            true => work(&self.0).map_err(|error| self.0.unavailable(error)),
+            false => self.blocking(work).await,
+        }
+    }
+
+    fn is_quick(&self, bytes: usize) -> bool {
+        bytes <= LONGEST && self.0.glance.is_in_memory()
+    }
+
     /// What stands in a session's file, expired or not.
     async fn read(&self, path: PathBuf) -> Result<Option<Stored>> {
         let content = match self.0.glance.read(&path) {
@@ -120,25 +138,33 @@ impl FileStore {
         Ok(content.map(|content| self.0.stored(content)))
     }
 
-    /// Has work done on the file that stands at `path`, with its lock; `None` if there is none.
+    /// Has work with so many bytes done on the file that stands at `path`, with its lock; `None` if there is none.
     ///
     /// Who waits for a lock waits here, and holds up no thread: a process that was stopped would in time take them all.
     async fn locked<T: Send + 'static>(
         &self,
         path: PathBuf,
+        bytes: usize,
         work: impl FnOnce(&Directory, &Path, File) -> io::Result<T> + Clone + Send + 'static,
     ) -> Result<Option<T>> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
+        let with = |attempt: fn(&Directory, &Path) -> io::Result<Attempt>| {
             let (path, work) = (path.clone(), work.clone());
-            let tried = self.blocking(move |directory| {
-                Ok(match directory.lock(&path)? {
+            move |directory: &Directory| {
+                Ok(match attempt(directory, &path)? {
                     Attempt::Locked(file) => ControlFlow::Break(Some(work(directory, &path, file)?)),
                     Attempt::NoFile => ControlFlow::Break(None),
                     Attempt::Busy => ControlFlow::Continue(()),
                 })
-            });
-            if let ControlFlow::Break(done) = tried.await? {
+            }
+        };
+        if self.is_quick(bytes)
+            && let ControlFlow::Break(done) = self.quick(bytes, with(Directory::try_lock_small)).await?
+        {
+            return Ok(done);
+        }
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            if let ControlFlow::Break(done) = self.blocking(with(Directory::lock)).await? {
                 return Ok(done);
             }
             if Instant::now() > deadline {
@@ -176,7 +202,7 @@ impl Store for FileStore {
             return Err(Error::new(ErrorKind::Unsupported, "a key of other characters than a-z and 0-9 names no file"));
         };
         let modified = self.0.modified_for(&payload, expiry);
-        self.blocking(move |directory| {
+        self.quick(payload.len(), move |directory| {
             let temporary = Temporary::write(directory, &path, &payload, modified)?;
             let made = if directory.has_links {
                 // The finished file appears under its name at once, or not at all if another has the name.
@@ -210,7 +236,7 @@ impl Store for FileStore {
     ) -> Result<Replaced> {
         let Some(path) = self.0.path_of(key) else { return Ok(Replaced::Gone) };
         let (version, modified) = (version.clone(), self.0.modified_for(&payload, expiry));
-        let replaced = self.locked(path, move |directory, path, mut file| {
+        let replaced = self.locked(path, payload.len(), move |directory, path, mut file| {
             let content = Content::of(&mut file)?;
             if !content.is(&version) {
                 return Ok(Err(content));
@@ -229,7 +255,7 @@ impl Store for FileStore {
 
     async fn touch(&self, key: &SessionKey, expiry: Timestamp) -> Result<Touched> {
         let Some(path) = self.0.path_of(key) else { return Ok(Touched::Gone) };
-        let touched = self.locked(path, move |directory, _, mut file| {
+        let touched = self.locked(path, 0, move |directory, _, mut file| {
             let content = Content::of(&mut file)?;
             if directory.has_expired(directory.expiry_of(&content)) {
                 return Ok(Touched::Gone);
@@ -247,7 +273,7 @@ impl Store for FileStore {
         let Some(path) = self.0.path_of(key) else { return Ok(Deleted::Gone) };
         let version = version.cloned();
         // A sign-out takes the lock too: without it, the rename of a save under way would bring the file back.
-        let deleted = self.locked(path, move |directory, path, mut file| {
+        let deleted = self.locked(path, 0, move |directory, path, mut file| {
             if let Some(version) = version {
                 let content = Content::of(&mut file)?;
                 if !content.is(&version) {

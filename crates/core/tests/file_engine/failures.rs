@@ -125,16 +125,18 @@ async fn a_truncated_file_is_another_version() {
 
 #[tokio::test]
 async fn a_lock_that_is_never_given_up_is_an_error() {
-    let site = Site::new();
-    let version = site.create(KEY, "payload", site.in_secs(AGE)).await;
-    let holder = fs::File::open(site.path(KEY)).unwrap();
-    holder.lock().unwrap();
-    // Reading needs no lock.
-    assert_eq!(site.payload(KEY).await.as_deref(), Some("payload"));
-    unavailable(site.store.replace(&key(KEY), &version, bytes("x"), site.in_secs(AGE)).await);
-    assert_eq!(site.names().len(), 1, "a temporary file was left behind");
-    drop(holder);
-    assert_eq!(site.store.touch(&key(KEY), site.in_secs(AGE)).await.unwrap(), Touched::Touched);
+    for place in places() {
+        let site = Site::new_in(&place);
+        let version = site.create(KEY, "payload", site.in_secs(AGE)).await;
+        let holder = fs::File::open(site.path(KEY)).unwrap();
+        holder.lock().unwrap();
+        // Reading needs no lock.
+        assert_eq!(site.payload(KEY).await.as_deref(), Some("payload"));
+        unavailable(site.store.replace(&key(KEY), &version, bytes("x"), site.in_secs(AGE)).await);
+        assert_eq!(site.names().len(), 1, "a temporary file was left behind");
+        drop(holder);
+        assert_eq!(site.store.touch(&key(KEY), site.in_secs(AGE)).await.unwrap(), Touched::Touched);
+    }
 }
 
 /// A small file system in memory, for as long as this lives.

@@ -44,6 +44,14 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
+/// The directory for temporary files, and a file system in memory (on nearly every Linux), where the engine goes another
+/// way.
+fn places() -> [PathBuf; 2] {
+    let memory = PathBuf::from("/dev/shm");
+    let disk = std::env::temp_dir();
+    [disk.clone(), if memory.is_dir() { memory } else { disk }]
+}
+
 /// A store in a directory of its own, at a time of its own.
 struct Site {
     directory: TempDir,
@@ -53,7 +61,11 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    fn new_in(place: &Path) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
         let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_500_000));
         let store = open(directory.path(), &clock).unwrap();
         Self { directory, clock, store }

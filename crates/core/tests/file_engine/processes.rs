@@ -65,8 +65,8 @@ async fn a_process_that_is_killed_loses_nothing_it_acknowledged() {
     if std::env::var_os(CHILD).is_some() {
         return;
     }
-    for round in 0..6 {
-        let directory = tempfile::tempdir().unwrap();
+    for round in 0..8 {
+        let directory = tempfile::tempdir_in(&places()[round as usize % 2]).unwrap();
         let mut saver = child("child_saves", directory.path());
         let mut lines = BufReader::new(saver.stdout.take().unwrap()).lines();
         let mut acknowledged: HashMap<String, u64> = HashMap::new();
@@ -127,14 +127,16 @@ async fn processes_do_not_lose_each_others_changes() {
     if std::env::var_os(CHILD).is_some() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), &Clock::system()).unwrap();
-    store.create(&key(KEY), bytes("0"), soon()).await.unwrap();
-    let counters: Vec<Child> = (0..3).map(|_| child("child_counts", directory.path())).collect();
-    for counter in counters {
-        assert!(counter.wait_with_output().unwrap().status.success());
+    for place in places() {
+        let directory = tempfile::tempdir_in(place).unwrap();
+        let store = open(directory.path(), &Clock::system()).unwrap();
+        store.create(&key(KEY), bytes("0"), soon()).await.unwrap();
+        let counters: Vec<Child> = (0..3).map(|_| child("child_counts", directory.path())).collect();
+        for counter in counters {
+            assert!(counter.wait_with_output().unwrap().status.success());
+        }
+        let stored = store.load(&key(KEY)).await.unwrap().unwrap();
+        assert_eq!(stored.payload, "300");
+        assert_eq!(names(directory.path()).len(), 1);
     }
-    let stored = store.load(&key(KEY)).await.unwrap().unwrap();
-    assert_eq!(stored.payload, "300");
-    assert_eq!(names(directory.path()).len(), 1);
 }

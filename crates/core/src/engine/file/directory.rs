@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Dating;
-use super::glance::Glance;
+use super::glance::{Glance, LONGEST};
 use super::sweep::Walk;
 use super::workers::Workers;
 use crate::clock::{Clock, Timestamp};
@@ -156,6 +156,14 @@ impl Directory {
             }
         }
         Ok(Attempt::Busy)
+    }
+
+    /// Asks once for the file that stands at `path`, with its lock; one that is large counts as busy.
+    pub(super) fn try_lock_small(&self, path: &Path) -> io::Result<Attempt> {
+        match self.try_lock(path)? {
+            Attempt::Locked(file) if file.metadata()?.len() > LONGEST as u64 => Ok(Attempt::Busy),
+            attempt => Ok(attempt),
+        }
     }
 
     /// Asks once for the file that stands at `path`, with its lock.

@@ -4,9 +4,18 @@ use std::path::Path;
 
 use super::directory::Content;
 
-/// Whether files can be read so in a directory.
+/// What is larger is read and written elsewhere, where it holds nobody up.
+pub(super) const LONGEST: usize = 64 << 10;
+
+/// Whether and how files can be read so in a directory.
 #[derive(Debug)]
-pub(super) struct Glance(#[cfg(target_os = "linux")] std::sync::atomic::AtomicBool);
+pub(super) struct Glance {
+    #[cfg(target_os = "linux")]
+    is_possible: std::sync::atomic::AtomicBool,
+    /// What keeps a read from waiting.
+    #[cfg(target_os = "linux")]
+    flags: rustix::io::ReadWriteFlags,
+}
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -17,45 +26,52 @@ mod linux {
     use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, statfs};
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-    use super::{Content, Glance, Path};
+    use super::{Content, Glance, LONGEST, Path};
 
-    /// File systems on this machine's own disks or in its memory, by the numbers in statfs(2): ext4, XFS, Btrfs, tmpfs.
-    /// On others, a network's above all, to open a file may mean to ask somebody.
-    const LOCAL: [u64; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994];
-    /// What is larger is read elsewhere, where it holds nobody up.
-    const LONGEST: u64 = 64 << 10;
+    /// File systems on this machine's own disks, by the numbers in statfs(2): ext4, XFS, Btrfs. On others, a network's
+    /// above all, to open a file may mean to ask somebody.
+    const LOCAL: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
+    /// The one in its memory, which knows no reads that do not wait, and has nothing to wait for: what is swapped out may
+    /// be the process itself as well.
+    const TMPFS: u64 = 0x0102_1994;
 
     impl Glance {
         pub(in super::super) fn at(directory: &Path) -> Self {
-            let local = statfs(directory).is_ok_and(|system| LOCAL.contains(&(system.f_type as u64)));
-            Self(AtomicBool::new(local))
+            let kind = statfs(directory).map_or(0, |system| system.f_type as u64);
+            let flags = if kind == TMPFS { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+            Self { is_possible: AtomicBool::new(kind == TMPFS || LOCAL.contains(&kind)), flags }
+        }
+
+        /// Whether the files are in this machine's memory, so that nothing done with them waits for a disk.
+        pub(in super::super) fn is_in_memory(&self) -> bool {
+            self.flags.is_empty()
         }
 
         /// What stands in a file; `None` if that cannot be told without waiting, or if there is none.
         pub(in super::super) fn read(&self, path: &Path) -> Option<Content> {
-            if !self.0.load(Ordering::Relaxed) {
+            if !self.is_possible.load(Ordering::Relaxed) {
                 return None;
             }
-            let looked = look(path);
+            let looked = look(path, self.flags);
             if let Err(Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) = looked {
                 // The system knows no such thing, or does not let us.
-                self.0.store(false, Ordering::Relaxed);
+                self.is_possible.store(false, Ordering::Relaxed);
             }
             looked.ok()
         }
     }
 
-    fn look(path: &Path) -> Result<Content, Errno> {
+    fn look(path: &Path, how: ReadWriteFlags) -> Result<Content, Errno> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED)?);
         let metadata = file.metadata().map_err(|_| Errno::AGAIN)?;
-        if metadata.len() > LONGEST {
+        if metadata.len() > LONGEST as u64 {
             return Err(Errno::AGAIN);
         }
         let mut payload = vec![0; metadata.len() as usize];
         let read = match payload.is_empty() {
             true => 0,
-            false => preadv2(&file, &mut [IoSliceMut::new(&mut payload)], 0, ReadWriteFlags::NOWAIT)?,
+            false => preadv2(&file, &mut [IoSliceMut::new(&mut payload)], 0, how)?,
         };
         let modified = metadata.modified().map_err(|_| Errno::AGAIN)?;
         match read == payload.len() {
@@ -69,7 +85,12 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 impl Glance {
     pub(super) fn at(_: &Path) -> Self {
-        Self()
+        Self {}
+    }
+
+    /// No other system is asked.
+    pub(super) fn is_in_memory(&self) -> bool {
+        false
     }
 
     /// No other system has a way to read a file only if it need not wait.
@@ -86,7 +107,15 @@ mod tests {
 
     #[test]
     fn what_is_in_memory_is_read() {
-        let directory = tempfile::tempdir().expect("a directory");
+        is_read_in(&std::env::temp_dir());
+        // A tmpfs on nearly every Linux.
+        if Path::new("/dev/shm").is_dir() {
+            is_read_in(Path::new("/dev/shm"));
+        }
+    }
+
+    fn is_read_in(parent: &Path) {
+        let directory = tempfile::tempdir_in(parent).expect("a directory");
         let glance = Glance::at(directory.path());
         let path = directory.path().join("file");
         assert!(glance.read(&path).is_none(), "there is none");
