@@ -53,19 +53,13 @@ impl Change {
 
 /// The changes of one request since its last load or save, in their order.
 #[derive(Clone, Default)]
-pub(crate) enum Delta {
-    #[default]
-    None,
-    /// Most requests make one change, which so takes no memory of its own.
-    One(Change),
-    Several(Vec<Change>),
-}
+pub(crate) struct Delta(Vec<Change>);
 
 impl Delta {
     pub(crate) fn push(&mut self, change: Change) {
-        match (&change, self.last_mut()) {
+        match (&change, self.0.last_mut()) {
             // Whatever came before has no effect any more, on any base.
-            (Change::Clear, _) => *self = Self::None,
+            (Change::Clear, _) => self.0.clear(),
             // A loop that sets one key does not pile up.
             (Change::Set(key, _), Some(last @ Change::Set(..))) if last.is_set_of(key) => {
                 *last = change;
@@ -73,47 +67,17 @@ impl Delta {
             }
             _ => {}
         }
-        self.append(change);
-    }
-
-    fn append(&mut self, change: Change) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(change),
-            Self::One(first) => Self::Several(vec![first, change]),
-            Self::Several(mut changes) => {
-                changes.push(change);
-                Self::Several(changes)
-            }
-        };
-    }
-
-    fn last_mut(&mut self) -> Option<&mut Change> {
-        match self {
-            Self::None => None,
-            Self::One(change) => Some(change),
-            Self::Several(changes) => changes.last_mut(),
-        }
-    }
-
-    fn as_slice(&self) -> &[Change] {
-        match self {
-            Self::None => &[],
-            Self::One(change) => std::slice::from_ref(change),
-            Self::Several(changes) => changes,
-        }
+        self.0.push(change);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::None)
+        self.0.is_empty()
     }
 
     /// Puts the changes of `earlier` before these.
-    pub(crate) fn prepend(&mut self, earlier: Self) {
-        match std::mem::replace(self, earlier) {
-            Self::None => {}
-            Self::One(change) => self.append(change),
-            Self::Several(changes) => changes.into_iter().for_each(|change| self.append(change)),
-        }
+    pub(crate) fn prepend(&mut self, mut earlier: Self) {
+        earlier.0.append(&mut self.0);
+        *self = earlier;
     }
 
     /// The values that these changes make of `base`.
@@ -121,7 +85,7 @@ impl Delta {
     /// # Errors
     /// What an update's closure, or reading the value it asks for, came to on this base.
     pub(crate) fn replay(&self, mut base: Values) -> Result<Values> {
-        for change in self.as_slice() {
+        for change in &self.0 {
             change.apply(&mut base)?;
         }
         Ok(base)

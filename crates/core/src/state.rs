@@ -45,7 +45,7 @@ pub(crate) struct State {
     pub(crate) record: Record,
     /// What the standing record holds, as it was loaded or saved.
     pub(crate) payload: Bytes,
-    pub(crate) retired: Option<Box<Retired>>,
+    pub(crate) retired: Option<Arc<Retired>>,
     pub(crate) values: Values,
     pub(crate) delta: Delta,
     pub(crate) loaded: bool,
@@ -189,11 +189,11 @@ impl State {
         debug!(key = self.masked_key(), "change: the session is ended");
         match (self.key.take(), &self.record) {
             (Some(key), Record::Standing(_) | Record::Unreadable | Record::Unread | Record::Unreachable) => {
-                self.retired = Some(Box::new(Retired { key, only: None }));
+                self.retired = Some(Arc::new(Retired { key, only: None }));
             }
             _ => {
                 if let Some(retired) = &mut self.retired {
-                    retired.only = None;
+                    Arc::make_mut(retired).only = None;
                 }
             }
         }
@@ -213,7 +213,7 @@ impl State {
     pub(crate) fn rotate(&mut self, new: SessionKey) {
         debug!(key = self.masked_key(), new = %new.masked(), "change: a new key");
         if let (Some(key), Record::Standing(version)) = (self.key.take(), &self.record) {
-            self.retired = Some(Box::new(Retired { key, only: Some(version.clone()) }));
+            self.retired = Some(Arc::new(Retired { key, only: Some(version.clone()) }));
         }
         self.key = Some(new);
         if !matches!(self.record, Record::Gone) {

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ pub(super) struct Job<'a> {
     key: Option<SessionKey>,
     record: Record,
     payload: Bytes,
-    retired: Option<Box<Retired>>,
+    retired: Option<Arc<Retired>>,
     values: Values,
     delta: Delta,
     stale: bool,
@@ -252,7 +253,7 @@ impl<'a> Job<'a> {
     /// Deletes the record from which the session was rotated, after the new one stands.
     async fn retire(&mut self, now: Timestamp) -> Result<()> {
         let Some(retired) = self.retired.take() else { return Ok(()) };
-        let Retired { key: old, only: Some(mut version) } = *retired else { return Ok(()) };
+        let Retired { key: old, only: Some(mut version) } = Arc::unwrap_or_clone(retired) else { return Ok(()) };
         if self.progress.is_given_up()
             && let Some(new) = &self.key
         {
@@ -330,7 +331,7 @@ impl<'a> Job<'a> {
             };
             if state.ends != self.ends {
                 // It was ended: what was saved is deleted, and nothing of it comes back.
-                state.retired = Some(Box::new(Retired { key, only: None }));
+                state.retired = Some(Arc::new(Retired { key, only: None }));
                 return Ok(());
             }
             state.values = values;
@@ -339,7 +340,7 @@ impl<'a> Job<'a> {
             state.moved |= self.moved;
             if state.key != self.began_as {
                 // It was rotated: what was saved is what that leaves behind.
-                state.retired = Some(Box::new(Retired { key, only: Some(version) }));
+                state.retired = Some(Arc::new(Retired { key, only: Some(version) }));
                 return Ok(());
             }
             // A record that was made has a key that the browser does not know yet: its cookie has to be sent.
