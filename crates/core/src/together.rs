@@ -33,6 +33,8 @@ pub enum Joined<A> {
     Answered(A),
     /// It goes alone.
     Alone(Alone),
+    /// Nobody knows whether it was asked: the task that was to do so was ended, with its runtime.
+    Lost,
 }
 
 /// To be kept by whoever goes alone until it is done.
@@ -80,8 +82,8 @@ impl<Q: Send, A: Send + 'static> Together<Q, A> {
         }
         match answer.await {
             Ok(Some(answer)) => Joined::Answered(answer),
-            // Without an answer, the task was ended in the middle, with its runtime.
-            Ok(None) | Err(_) => self.alone(),
+            Ok(None) => self.alone(),
+            Err(_) => Joined::Lost,
         }
     }
 }
@@ -209,11 +211,32 @@ mod tests {
             match one.await {
                 Joined::Answered(answer) => assert_eq!(answer, number.to_string()),
                 Joined::Alone(_) => alone += 1,
+                Joined::Lost => panic!("the runtime stands"),
             }
         }
         assert_eq!((sizes.lock().unwrap().as_slice(), alone), (&[MOST, 9][..], 2));
         drop(first);
         tokio::task::yield_now().await;
         assert!(is_alone(poll(pin!(together.join(|| 0, never)))).is_some(), "nobody is under way any more");
+    }
+
+    #[test]
+    fn what_a_runtime_has_begun_and_not_ended_is_lost() {
+        let together = Numbers::default();
+        let _first = is_alone(poll(pin!(together.join(|| 0, never)))).expect("alone");
+        let ask = |_: Vec<usize>| std::future::pending();
+        let mut waiting: Vec<_> = (0..3).map(|number| Box::pin(together.join(move || number, ask))).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            for _ in 0..2 {
+                waiting.iter_mut().for_each(|one| assert!(poll(one.as_mut()).is_pending()));
+            }
+            yield_now().await;
+        });
+        drop(runtime);
+        for mut one in waiting {
+            assert!(matches!(poll(one.as_mut()), Poll::Ready(Joined::Lost)));
+        }
+        assert!(together.waiting().is_empty());
     }
 }

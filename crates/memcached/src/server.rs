@@ -52,6 +52,9 @@ impl Server {
             match self.together.join(|| request.clone(), |requests| Arc::clone(self).many(requests)).await {
                 Joined::Answered(answer) => return answer,
                 Joined::Alone(alone) => _alone = Some(alone),
+                Joined::Lost if request.is_repeatable() => {}
+                // A second attempt could meet what the first one has stored, and take it for another's.
+                Joined::Lost => return Err(self.lost()),
             }
         }
         // In a box: one that goes together with others has no room for an exchange of its own.
@@ -163,6 +166,13 @@ impl Server {
             "no connection to Memcached at {} became free within {:?}, of {} at most: it is slow, or \
              OPTIONS.max_pool_size is too small",
             self.address, self.connect_timeout, self.max_connections
+        ))
+    }
+
+    fn lost(&self) -> Error {
+        unavailable(format!(
+            "what became of a change on Memcached at {} is unknown: the runtime that sent it has ended",
+            self.address
         ))
     }
 

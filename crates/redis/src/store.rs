@@ -185,10 +185,13 @@ impl RedisStore {
     /// nothing to be gained: what a script does for each of them takes the time, not the command.
     async fn get_together(&self, key: &SessionKey) -> Result<Option<Stored>> {
         let Some(loads) = self.link.loads() else { return self.get(&self.key(key)).await };
-        match loads.join(|| key.clone(), |keys| get_many(self.link.clone(), self.keys.clone(), keys)).await {
-            Joined::Answered(stored) => stored.map(Some),
-            Joined::Alone(_alone) => self.get(&self.key(key)).await,
-        }
+        // What goes alone is kept until it is done.
+        let _alone = match loads.join(|| key.clone(), |keys| get_many(self.link.clone(), self.keys.clone(), keys)).await
+        {
+            Joined::Answered(stored) => return stored.map(Some),
+            alone => alone,
+        };
+        self.get(&self.key(key)).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Stored>> {

@@ -59,6 +59,8 @@ pub fn dating(codec: Codec, rules: ExpiryRules) -> Dating {
 ///   exclusive lock on it. Django takes no lock: a save or a deletion of its own that falls between our last look at a
 ///   file and our rename, some microseconds later, is overwritten.
 /// - **Private.** Files are for their owner alone, mode 0600.
+/// - **No thread is held up.** What may wait for a disk is done by a few other threads. On Linux, a file that is in the
+///   system's memory is read at once, and in a tmpfs, where there is no disk, all is done at once that is not large.
 /// - **A failure is an error.** A full disk, an unreadable file or a directory that was removed is
 ///   [`ErrorKind::Unavailable`], never a missing session; the former content stays.
 ///
