@@ -159,10 +159,11 @@ impl FileStore {
                 })
             }
         };
-        if self.is_quick(bytes)
-            && let ControlFlow::Break(done) = self.quick(bytes, with(Directory::try_lock_small)).await?
-        {
-            return Ok(done);
+        if self.is_quick(bytes) {
+            let tried = with(Directory::try_lock_small)(&self.0).map_err(|error| self.0.unavailable(error))?;
+            if let ControlFlow::Break(done) = tried {
+                return Ok(done);
+            }
         }
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {

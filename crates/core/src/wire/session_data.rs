@@ -76,19 +76,13 @@ pub trait Format: Send + Sync + 'static {
         self.decode(payload).map(|values| (values, None))
     }
 
-    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, of a payload that what is read may share.
+    /// As [`decode`](Self::decode), of a payload that what is read may share, and whether the payload is as we would
+    /// write it today: not signed with a fallback secret.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
     fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
-        let values = self.decode(payload)?;
-        Ok((values, self.is_current(payload)))
-    }
-
-    /// Whether a payload that was read is as we would write it today: not signed with a fallback secret.
-    fn is_current(&self, payload: &[u8]) -> bool {
-        let _ = payload;
-        true
+        self.decode(payload).map(|values| (values, true))
     }
 
     /// A payload that Django's cache reads as `None`, hence as no session at all, and that is unlike one with another
@@ -169,17 +163,13 @@ impl Codec {
         self.0.decode_dated(payload)
     }
 
-    /// [`decode`](Self::decode) and [`is_current`](Self::is_current) at once, of a payload that what is read may share.
+    /// As [`decode`](Self::decode), of a payload that what is read may share, and whether the payload is as we would
+    /// write it today; if not, the next save rewrites it.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn read(&self, payload: &Bytes) -> Result<(Values, bool)> {
         self.0.read(payload)
-    }
-
-    /// Whether a payload that was read is as we would write it today; if not, the next save rewrites it.
-    pub fn is_current(&self, payload: &[u8]) -> bool {
-        self.0.is_current(payload)
     }
 
     /// A payload that reads as no session at all; see [`Format::nothing`].
@@ -306,10 +296,6 @@ impl Format for SignedText {
 
     fn decode_dated(&self, payload: &[u8]) -> Result<(Values, Option<Timestamp>)> {
         SignedText::read(self, payload).map(|(values, signed_at)| (values, Some(signed_at)))
-    }
-
-    fn is_current(&self, payload: &[u8]) -> bool {
-        self.look(payload, || Bytes::copy_from_slice(payload)).is_ok_and(|signed| signed.current)
     }
 }
 

@@ -193,8 +193,4 @@ impl Format for Either {
             _ => self.database.read(payload),
         }
     }
-
-    fn is_current(&self, payload: &[u8]) -> bool {
-        payload.first() == Some(&SEEN) || self.database.is_current(payload)
-    }
 }

@@ -403,6 +403,16 @@ fn json_value() -> impl Strategy<Value = String> {
     })
 }
 
+/// A dictionary of such items, and what is written of it.
+fn written(items: &[(String, String)], protocol: i64) -> (Values, Vec<u8>) {
+    let mut values = Values::new();
+    for (key, value) in items {
+        values.insert_raw(key, crate::RawJson::parse(value).unwrap());
+    }
+    let pickle = dumps(&values, Protocol::from_option(protocol).unwrap()).unwrap();
+    (values, pickle)
+}
+
 /// An instruction, of those mostly that picklers write.
 fn instruction() -> impl Strategy<Value = Vec<u8>> {
     let known: [&[u8]; 24] = [
@@ -460,11 +470,7 @@ fn damaged(mut pickle: Vec<u8>, damage: Vec<(prop::sample::Index, Vec<u8>, u8)>)
 proptest! {
     #[test]
     fn what_is_written_is_read(items in prop::collection::vec((".{0,6}", json_value()), 0..6), protocol in 2i64..6) {
-        let mut values = Values::new();
-        for (key, value) in &items {
-            values.insert_raw(key, crate::RawJson::parse(value).unwrap());
-        }
-        let pickle = dumps(&values, Protocol::from_option(protocol).unwrap()).unwrap();
+        let (values, pickle) = written(&items, protocol);
         prop_assert_eq!(read(&pickle).to_json(), values.to_json());
     }
 

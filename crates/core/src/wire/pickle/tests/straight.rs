@@ -133,11 +133,7 @@ proptest! {
         protocol in 4i64..6,
         damage in damage(3),
     ) {
-        let mut values = Values::new();
-        for (key, value) in &items {
-            values.insert_raw(key, crate::RawJson::parse(value).unwrap());
-        }
-        let pickle = dumps(&values, Protocol::from_option(protocol).unwrap()).unwrap();
+        let (_, pickle) = written(&items, protocol);
         goes_straight(&damaged(pickle, damage));
     }
 
